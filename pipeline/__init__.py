@@ -1,0 +1,1 @@
+"""keypoint-folds: a competition pipeline for facial keypoints. The library; `stages/` holds its commands."""

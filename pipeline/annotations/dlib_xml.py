@@ -1,0 +1,213 @@
+"""dlib's XML: `<image file><box top left width height><part name x y/>…`, as iBUG 300-W's labels come.
+
+The file may come from strangers: it is read by expat as a stream, any DOCTYPE is refused (so there are no entities
+to expand and nothing external to fetch), and no image path may leave the data folder. expat and not lxml because
+libxml2 stores line numbers in 16 bits and guesses, off by one, beyond 65,535; label files are longer than that.
+"""
+
+import re
+from itertools import groupby
+from pathlib import Path, PurePosixPath
+from xml.parsers import expat
+from xml.sax.saxutils import escape, quoteattr
+
+import numpy as np
+import pandas as pd
+
+from pipeline.annotations import BOX, Annotations
+from pipeline.errors import UserError
+
+MAX_POINTS = 2_000  # a larger index is a mistake, and would only fill the memory
+MAX_PIXEL = 1e7  # so is a larger coordinate
+PARENT = {"image": "images", "box": "image", "part": "box"}
+
+
+def read(path: Path, num_points: int | None = None) -> Annotations:
+    """Read every face of a dlib XML file, in the order of the file.
+
+    Args:
+        path: the XML file.
+        num_points: K. None: the largest index in the file plus one.
+
+    Returns:
+        The faces. A point without a `<part>` is NaN; keypoints is None where no box has any part.
+        Boxes that dlib marks `ignore='1'` are left out.
+
+    Raises:
+        UserError: naming every fault of the file at once, with file, line and face.
+    """
+    annotations, faults = parse(path, num_points)
+    if faults:
+        raise UserError(*faults)
+    return annotations
+
+
+def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[str]]:
+    """As `read`, but returns the faults beside those faces whose box could be read.
+
+    The index of `faces` is the face's number in the file, so it has gaps where a box is faulty.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        return _annotations([], [], num_points), [f"{path}: cannot be read ({error.strerror}); check the path"]
+    if not data.strip():
+        return _annotations([], [], num_points), [f"{path}: is empty; dlib XML is expected"]
+    parser = _Parser(path, num_points)
+    parser.feed(data)
+    if not parser.faults and parser.face < 0:
+        parser.faults.append(f"{path}: has no faces; <images><image file=…><box …/> is expected")
+    return _annotations(parser.rows, parser.points, num_points), parser.faults
+
+
+def path_fault(image: str) -> str | None:
+    """What is wrong with an image path of a data set, or None: it must be relative and stay in the data folder."""
+    if not image.strip():
+        return "the image path is empty"
+    if "\\" in image:
+        return f"image path {image!r} has a backslash; write forward slashes"
+    if image.startswith("/") or re.match(r"[A-Za-z]:", image):
+        return f"image path {image!r} is absolute; write it relative to the data folder"
+    if ".." in image.split("/"):
+        return f"image path {image!r} leaves the data folder; '..' is not allowed"
+    return None
+
+
+def write(path: Path, annotations: Annotations, comment: str = "") -> None:
+    """Write faces as dlib XML that `read` reads back exactly; missing points get no `<part>`."""
+    lines = ["<?xml version='1.0' encoding='UTF-8'?>", "<dataset>", f"<comment>{escape(comment)}</comment>", "<images>"]
+    rows = list(annotations.faces.itertuples(index=False))
+    for image, group in groupby(enumerate(rows), key=lambda item: item[1].image):
+        lines.append(f"  <image file={quoteattr(image)}>")
+        for i, row in group:
+            box = " ".join(f"{name}='{_text(getattr(row, name))}'" for name in BOX)
+            parts = [] if annotations.keypoints is None else _parts(annotations.keypoints[i])
+            lines += [f"    <box {box}>", *parts, "    </box>"]
+        lines.append("  </image>")
+    Path(path).write_text("\n".join([*lines, "</images>", "</dataset>", ""]), encoding="utf-8")
+
+
+def _parts(points: np.ndarray) -> list[str]:
+    return [
+        f"      <part name='{j:02d}' x='{_text(x)}' y='{_text(y)}'/>"
+        for j, (x, y) in enumerate(points) if np.isfinite(x) and np.isfinite(y)
+    ]
+
+
+def _text(value: float) -> str:
+    return str(value).removesuffix(".0")
+
+
+class _Refused(Exception):
+    pass
+
+
+class _Parser:
+    """The state of one pass over a file: what was read and what was wrong."""
+
+    def __init__(self, path: Path, num_points: int | None) -> None:
+        self.path, self.limit = path, num_points or MAX_POINTS
+        self.faults: list[str] = []
+        self.rows: list[tuple] = []  # face, image, left, top, width, height, line
+        self.points: list[dict[int, tuple[float, float]]] = []  # of each row: index → x, y
+        self.stack: list[str] = []  # open tags
+        self.face, self.image, self.usable, self.parts = -1, "", False, None
+        self.expat = expat.ParserCreate()
+        self.expat.StartElementHandler = self.start
+        self.expat.EndElementHandler = lambda tag: self.stack.pop()
+        self.expat.StartDoctypeDeclHandler = self.refuse
+
+    def feed(self, data: bytes) -> None:
+        try:
+            self.expat.Parse(data, True)
+        except _Refused:
+            pass  # noted in faults where it was raised
+        except expat.ExpatError as error:
+            reason = expat.ErrorString(error.code)
+            self.faults.append(f"{self.path}:{error.lineno}: broken XML ({reason}, column {error.offset + 1})")
+        except (LookupError, ValueError) as error:
+            self.faults.append(f"{self.path}:1: the encoding in the XML header is not known ({error}); save as UTF-8")
+
+    def refuse(self, *_: object) -> None:
+        self.fault("has a DOCTYPE, which is refused; remove it")
+        raise _Refused
+
+    def fault(self, message: str, face: int | None = None) -> None:
+        where = "" if face is None else f"face {face} ({self.image}): "
+        self.faults.append(f"{self.path}:{self.expat.CurrentLineNumber}: {where}{message}")
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        parent = self.stack[-1] if self.stack else None
+        self.stack.append(tag)
+        if tag not in PARENT:
+            return
+        if parent != PARENT[tag]:
+            self.parts = None
+            self.fault(f"<{tag}> inside {f'<{parent}>' if parent else 'nothing'}; it belongs into <{PARENT[tag]}>")
+        else:
+            {"image": self.on_image, "box": self.on_box, "part": self.on_part}[tag](attributes)
+
+    def on_image(self, attributes: dict[str, str]) -> None:
+        self.image = attributes.get("file", "")
+        reason = path_fault(self.image) if "file" in attributes else "<image> has no attribute 'file'"
+        self.usable = reason is None
+        if reason:
+            self.fault(reason)
+
+    def on_box(self, attributes: dict[str, str]) -> None:
+        self.parts = None
+        if attributes.get("ignore") == "1":
+            return
+        self.face += 1
+        values = self.numbers(attributes, BOX)
+        self.parts = {}  # parts of a faulty box are still checked
+        if values is not None and self.usable:
+            image = PurePosixPath(self.image).as_posix()
+            self.rows.append((self.face, image, *values, self.expat.CurrentLineNumber))
+            self.points.append(self.parts)
+
+    def on_part(self, attributes: dict[str, str]) -> None:
+        if self.parts is None:
+            return
+        name = attributes.get("name")
+        if name is None:
+            return self.fault("<part> has no attribute 'name'", self.face)
+        index = int(name) if re.fullmatch("[0-9]{1,9}", name) else self.limit
+        if index >= self.limit:
+            return self.fault(f"part {name!r} is unknown; names are the indices 0 to {self.limit - 1}", self.face)
+        if index in self.parts:
+            return self.fault(f"part {name!r} comes twice", self.face)
+        values = self.numbers(attributes, ["x", "y"], f"part {name!r}: ")
+        self.parts[index] = values or (np.nan, np.nan)
+
+    def numbers(self, attributes: dict[str, str], names: list[str], what: str = "") -> tuple[float, ...] | None:
+        """The attributes as floats; None, and a fault for each, where one is missing or not a number of pixels."""
+        found = [(name, attributes.get(name), _number(attributes.get(name))) for name in names]
+        for name, text, value in found:
+            if text is None:
+                self.fault(f"{what}attribute {name!r} is missing", self.face)
+            elif value is None:
+                self.fault(f"{what}{name}={text!r} is not a number of pixels", self.face)
+        values = tuple(value for _, _, value in found)
+        return None if None in values else values
+
+
+def _number(text: str | None) -> float | None:
+    if text is None or not re.fullmatch(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?\s*", text):
+        return None
+    value = float(text)
+    return value if abs(value) < MAX_PIXEL else None
+
+
+def _annotations(rows: list[tuple], points: list[dict], num_points: int | None) -> Annotations:
+    """The table and the (N, K, 2) array of what a parser has collected."""
+    faces = pd.DataFrame(rows, columns=["face", "image", *BOX, "line"]).set_index("face").rename_axis(None)
+    faces = faces.astype({"image": object, **dict.fromkeys(BOX, float), "line": int})
+    if not any(points):
+        return Annotations(faces=faces, keypoints=None)
+    size = num_points or 1 + max(max(parts, default=0) for parts in points)
+    keypoints = np.full((len(points), size, 2), np.nan, np.float32)
+    for row, parts in zip(keypoints, points, strict=True):
+        if parts:
+            row[list(parts)] = list(parts.values())
+    return Annotations(faces=faces, keypoints=keypoints)

@@ -1,0 +1,66 @@
+"""Training-time augmentation of stored crops, by albumentations: the picture and its points together."""
+
+import os
+from collections.abc import Sequence
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import albumentations as A
+import cv2
+import numpy as np
+
+Transform = A.Compose
+
+
+class FlipWithPartners(A.HorizontalFlip):
+    """A horizontal flip after which left and right points have swapped their names."""
+
+    def __init__(self, partners: Sequence[int], p: float) -> None:
+        super().__init__(p=p)
+        self.partners = list(partners)
+
+    def apply_to_keypoints(self, keypoints: np.ndarray, **params: object) -> np.ndarray:
+        """(K, …) → (K, …)."""
+        return super().apply_to_keypoints(keypoints, **params)[self.partners]
+
+
+def build(
+    *, size: int, partners: Sequence[int], rotate: float, scale: float, shift: float, flip: float,
+    brightness: float, contrast: float, blur: float, noise: float, dropout: float,
+) -> Transform:
+    """The pipeline from a stored crop to the network's view of it.
+
+    Args:
+        size: side of the view in pixels.
+        partners: each point's partner in the mirror image.
+        rotate: largest angle, in degrees, either way.
+        scale: largest enlargement; 0.2 draws the factor between 1/1.2 and 1.2.
+        shift: largest shift, in sides of the view.
+        flip: probability of mirroring.
+        brightness, contrast: largest change, as a share.
+        blur, noise, dropout: probability of a Gaussian blur, of Gaussian noise, of blanked patches.
+    """
+    pixels = shift * size
+    affine = A.Affine(
+        rotate=(-rotate, rotate), scale=(1 / (1 + scale), 1 + scale), balanced_scale=True, keep_ratio=True,
+        translate_px={"x": (-round(pixels), round(pixels)), "y": (-round(pixels), round(pixels))},
+        interpolation=cv2.INTER_LINEAR, border_mode=cv2.BORDER_CONSTANT, fill=0, p=1.0,
+    )
+    patch = (0.08, 0.3)
+    steps = [
+        affine,
+        A.CenterCrop(size, size),
+        FlipWithPartners(partners, p=flip),
+        A.RandomBrightnessContrast(brightness_limit=brightness, contrast_limit=contrast, p=0.8),
+        A.GaussianBlur(sigma_limit=(0.4, 1.6), blur_limit=0, p=blur),
+        A.GaussNoise(std_range=(0.01, 0.06), p=noise),
+        A.CoarseDropout(num_holes_range=(1, 3), hole_height_range=patch, hole_width_range=patch, fill="random_uniform",
+                        p=dropout),
+    ]
+    return A.Compose(steps, keypoint_params=A.KeypointParams(format="xy", remove_invisible=False))
+
+
+def center_view(crops: np.ndarray, size: int) -> np.ndarray:
+    """The un-augmented view: the exact middle of stored crops (N, S, S[, 3]) → (N, size, size[, 3])."""
+    border = (crops.shape[1] - size) // 2
+    return crops[:, border : border + size, border : border + size]

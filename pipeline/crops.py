@@ -1,0 +1,198 @@
+"""The crop store: every face cut from its photo once, by one affine, memory-mapped.
+
+The stored crop is wider than what the network sees (its *view*), so that augmentation can rotate and shift it
+without running out of photo: a store of `store_size` pixels holds the view of `size` pixels in its exact middle.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+from pipeline import geometry
+from pipeline.annotations import BOX, Annotations
+from pipeline.errors import UserError
+
+AFFINE = ["m00", "m01", "m02", "m10", "m11", "m12"]
+THUMBNAIL = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropStore:
+    """One part (train or test) of the crops on disk.
+
+    Attributes:
+        size: side of the view, in pixels.
+        crops: (N, S, S) grey or (N, S, S, 3) RGB uint8, memory-mapped; S ≥ size, of the same parity.
+        photos: (N, 32, 32) uint8 grey thumbnail of each face's whole photo.
+        faces: one row a face: `face`, `image`, box, `photo_width`, `photo_height`, `source`, and `m00`…`m12`, the
+            affine photo → crop.
+        keypoints: (N, K, 2) float32 in photo pixels, NaN where missing; None where the part has boxes only.
+    """
+
+    size: int
+    crops: np.ndarray
+    photos: np.ndarray
+    faces: pd.DataFrame
+    keypoints: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for RGB."""
+        return 1 if self.crops.ndim == 3 else 3
+
+    @property
+    def border(self) -> int:
+        """Pixels of store around the view, on each side."""
+        return (self.crops.shape[1] - self.size) // 2
+
+    @property
+    def affines(self) -> np.ndarray:
+        """(N, 2, 3) float64, photo → stored crop."""
+        return self.faces[AFFINE].to_numpy(np.float64).reshape(-1, 2, 3)
+
+    @property
+    def view_affines(self) -> np.ndarray:
+        """(N, 2, 3) float64, photo → view."""
+        return geometry.compose(geometry.translation(-self.border, -self.border), self.affines)
+
+    @classmethod
+    def open(cls, folder: Path) -> "CropStore":
+        """Open a part read-only; a UserError says what to run where it is not there."""
+        if not (folder / "store.json").is_file():
+            raise UserError(f"{folder}: no crops here; run `dvc repro crop` (or `python -m stages.crop`) first")
+        keypoints = folder / "keypoints.npy"
+        return cls(
+            size=json.loads((folder / "store.json").read_text())["size"],
+            crops=np.load(folder / "crops.npy", mmap_mode="r", allow_pickle=False),
+            photos=np.load(folder / "photos.npy", allow_pickle=False),
+            faces=pd.read_csv(folder / "faces.csv", dtype={"image": str, "source": str}),
+            keypoints=np.load(keypoints, allow_pickle=False) if keypoints.is_file() else None,
+        )
+
+
+def store_size(size: int, slack: float) -> int:
+    """Side of the stored crop for a view of `size`: at least `slack` times as wide, the border a whole number."""
+    return size + 2 * int(np.ceil(size * (slack - 1) / 2))
+
+
+def write_crops(
+    annotations: Annotations, root: Path, folder: Path, *,
+    size: int, margin: float, down: float, slack: float, color: str, jobs: int = -1,
+) -> None:
+    """Cut every face and write a crop store to `folder`, all of it or nothing.
+
+    Args:
+        annotations: the faces, with boxes in photo pixels.
+        root: folder that `annotations.faces.image` is relative to.
+        size: side of the network's view; margin, down: see `geometry.crop_affine`.
+        slack: side of the store over side of the view, at least 1.
+        color: "grey" or "rgb".
+        jobs: joblib threads; −1 takes every core.
+
+    Raises:
+        UserError: names every photo that is missing or unreadable.
+    """
+    faces = annotations.faces
+    side = store_size(size, slack)
+    affines = geometry.crop_affine(faces[BOX].to_numpy(), size=size, margin=margin, down=down)
+    border = (side - size) // 2
+    affines = geometry.compose(geometry.translation(border, border), affines)
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    shape = (len(faces), side, side) if color == "grey" else (len(faces), side, side, 3)
+    crops = np.lib.format.open_memmap(partial / "crops.npy", mode="w+", dtype=np.uint8, shape=shape)
+    photos = np.zeros((len(faces), THUMBNAIL, THUMBNAIL), np.uint8)
+    sizes = np.zeros((len(faces), 2), np.int64)
+
+    def cut(image: str, rows: np.ndarray) -> str | None:
+        photo = read_photo(root / image, color)
+        if photo is None:
+            return f"{root / image} (line {faces.line[rows[0]]} of the annotations): missing or not a readable image"
+        for row in rows:
+            crops[row] = warp(photo, affines[row], side)
+            photos[row] = thumbnail(photo)
+            sizes[row] = photo.shape[1::-1]
+        return None
+
+    by_photo = faces.groupby("image", sort=False).indices
+    work = (delayed(cut)(image, rows) for image, rows in by_photo.items())
+    results = Parallel(n_jobs=jobs, prefer="threads", return_as="generator")(work)
+    faults = [fault for fault in tqdm(results, total=len(by_photo), desc=f"crop {folder.name}", unit="photo") if fault]
+    if faults:
+        shutil.rmtree(partial)
+        raise UserError(*faults)
+    crops.flush()
+    table = faces.drop(columns="line").assign(
+        photo_width=sizes[:, 0], photo_height=sizes[:, 1],
+        source=faces.image.str.split("/").str[0].where(faces.image.str.contains("/"), "photos"),
+    )
+    table[AFFINE] = affines.reshape(-1, 6)
+    table.to_csv(partial / "faces.csv", index_label="face")
+    np.save(partial / "photos.npy", photos)
+    if annotations.keypoints is not None:
+        np.save(partial / "keypoints.npy", annotations.keypoints)
+    (partial / "store.json").write_text(json.dumps({"size": size}))
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)
+
+
+def read_photo(path: Path, color: str) -> np.ndarray | None:
+    """The photo as (H, W) grey or (H, W, 3) RGB uint8, or None where there is no readable one.
+
+    EXIF rotation is ignored: annotations are made on the pixels as they are stored.
+    """
+    data = np.fromfile(path, np.uint8) if path.is_file() else np.empty(0, np.uint8)
+    if not data.size:
+        return None
+    flags = cv2.IMREAD_GRAYSCALE if color == "grey" else cv2.IMREAD_COLOR_RGB
+    return cv2.imdecode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
+
+
+def thumbnail(photo: np.ndarray) -> np.ndarray:
+    """(32, 32) grey picture of a whole photo, for finding twins by content."""
+    grey = photo if photo.ndim == 2 else cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
+    return cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+
+
+def warp(photo: np.ndarray, affine: np.ndarray, side: int) -> np.ndarray:
+    """Resample `photo` by `affine` (2, 3) photo → crop into (side, side[, 3]); black outside the photo.
+
+    A photo much larger than its crop is first shrunk by a whole factor with area averaging, so that bilinear
+    sampling does not alias.
+    """
+    factor = int(1 / np.sqrt(abs(np.linalg.det(affine[:, :2]))))
+    if factor >= 2:
+        photo, shift = _window(photo, affine, side)
+        height, width = (length // factor for length in photo.shape[:2])
+        if min(height, width) >= 1:
+            photo = photo[: height * factor, : width * factor]
+            photo = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
+            grow = np.array([[factor, 0, (factor - 1) / 2], [0, factor, (factor - 1) / 2]])
+            affine = geometry.compose(affine, geometry.compose(shift, grow))
+        else:
+            affine = geometry.compose(affine, shift)
+    return cv2.warpAffine(photo, affine, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+
+
+def _window(photo: np.ndarray, affine: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """The part of `photo` that a crop needs, with the affine part → photo."""
+    far = side - 1
+    corners = geometry.transform(geometry.invert(affine), np.array([[0, 0], [far, 0], [0, far], [far, far]]))
+    reach = 2 / np.sqrt(abs(np.linalg.det(affine[:, :2])))
+    low = np.maximum(np.floor(corners.min(0) - reach), 0).astype(int)
+    high = np.minimum(np.ceil(corners.max(0) + reach) + 1, photo.shape[1::-1]).astype(int)
+    if (high - low < 1).any():
+        return photo, geometry.translation(0, 0)
+    return photo[low[1] : high[1], low[0] : high[0]], geometry.translation(*low.astype(float))

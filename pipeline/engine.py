@@ -1,0 +1,178 @@
+"""Training: one visible loop, resumable after any whole epoch."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from timm.optim import create_optimizer_v2
+from timm.scheduler import CosineLRScheduler
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from tqdm import tqdm
+
+from pipeline import geometry
+from pipeline.augment import Transform, center_view
+from pipeline.batches import Batch, to_images, train_loader
+from pipeline.checkpoint import ResumeState
+from pipeline.crops import CropStore
+from pipeline.losses import Loss
+from pipeline.models import Codec
+from pipeline.runtime import Runtime
+from pipeline.scoring import mae, nme
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long and how hard to train.
+
+    Attributes:
+        epochs: passes over the faces.
+        batch_size: faces a step.
+        lr: highest learning rate of AdamW (Loshchilov & Hutter, ICLR 2019), reached after `warmup_epochs`, then
+            lowered to 0 along a cosine.
+        weight_decay: of AdamW.
+        warmup_epochs: of linear growth; may be a fraction.
+        frozen_epochs: first epochs that leave the backbone alone, its batch norm statistics too.
+        clip: largest norm of the gradient, None for no limit.
+        ema: decay of the moving average of the weights, which is what is kept; 0 keeps the last weights.
+        patience: stop after this many validations without a better MAE; None never stops early.
+        validate_every: epochs between validations; the last epoch always has one.
+    """
+
+    epochs: int
+    batch_size: int
+    lr: float
+    weight_decay: float
+    warmup_epochs: float
+    frozen_epochs: int
+    clip: float | None
+    ema: float
+    patience: int | None
+    validate_every: int
+
+
+def fit(
+    network: nn.Module, codec: Codec, loss: Loss, store: CropStore, train_rows: np.ndarray, val_rows: np.ndarray, *,
+    transform: Transform, eyes: tuple[int, int], schedule: Schedule, runtime: Runtime, seed: int, workers: int,
+    resume: ResumeState, label: str = "train",
+) -> tuple[nn.Module, list[dict]]:
+    """Train `network` on faces `train_rows` of the store, watching it on `val_rows`.
+
+    Returns:
+        The averaged network and the history, one row an epoch: `epoch`, `lr`, `train_loss`, `val_loss`, `val_mae`
+        (photo pixels), `val_nme` (percent), `seconds`, `images_per_second`; NaN where an epoch had no validation.
+    """
+    loader, sampler = train_loader(
+        store, train_rows, transform, batch_size=schedule.batch_size, seed=seed, workers=workers,
+        pin=runtime.device.type == "cuda",
+    )
+    steps = len(loader)
+    network = runtime.place(network)
+    average = ModelEmaV3(network, decay=schedule.ema, use_warmup=True)
+    optimizer = create_optimizer_v2(network, "adamw", lr=schedule.lr, weight_decay=schedule.weight_decay)
+    scheduler = CosineLRScheduler(
+        optimizer, t_initial=schedule.epochs * steps, warmup_t=round(schedule.warmup_epochs * steps),
+        warmup_lr_init=schedule.lr / 100, t_in_epochs=False,
+    )
+    scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.dtype == torch.float16)
+    parts = {"network": network, "average": average.module, "optimizer": optimizer, "scaler": scaler}
+    history = _resume(resume, parts)
+
+    for epoch in range(len(history), schedule.epochs):
+        if _stalled(history, schedule.patience):
+            break
+        start = time.perf_counter()
+        torch.manual_seed(seed * 10_007 + epoch)  # dropout; with the sampler's epoch all that is random
+        sampler.epoch = epoch
+        _set_training(network, frozen=epoch < schedule.frozen_epochs)
+        total = torch.zeros((), device=runtime.device)
+        for step, batch in enumerate(tqdm(loader, desc=f"{label} epoch {epoch + 1}/{schedule.epochs}", leave=False)):
+            scheduler.step_update(epoch * steps + step)
+            value = _loss(network, codec, loss, batch, runtime)
+            scaler.scale(value).backward()
+            if schedule.clip is not None:
+                scaler.unscale_(optimizer)
+                clip_grad_norm_(network.parameters(), schedule.clip)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad(set_to_none=True)
+            average.update(network, step=epoch * steps + step)
+            total += value.detach()
+        row = {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"], "train_loss": total.item() / steps}
+        seconds = time.perf_counter() - start
+        due = (epoch + 1) % schedule.validate_every == 0 or epoch + 1 == schedule.epochs
+        row |= dict.fromkeys(WATCHED, np.nan)
+        if due:
+            row |= evaluate(average.module, codec, loss, store, val_rows, eyes, runtime)
+        row |= {"seconds": seconds, "images_per_second": steps * sampler.batch_size / seconds}
+        history.append(row)
+        resume.save({name: part.state_dict() for name, part in parts.items()} | {"history": history})
+        tqdm.write(describe(label, row))
+    return average.module, history
+
+
+WATCHED = ("val_loss", "val_mae", "val_nme")
+
+
+def describe(label: str, row: dict) -> str:
+    """One line about an epoch."""
+    text = f"{label} epoch {row['epoch']}: loss {row['train_loss']:.4f}"
+    if not np.isnan(row["val_mae"]):
+        text += f", validation {row['val_loss']:.4f}, MAE {row['val_mae']:.3f} px, NME {row['val_nme']:.2f}%"
+    return f"{text}, {row['images_per_second']:.0f} images/s"
+
+
+def _resume(resume: ResumeState, parts: dict) -> list[dict]:
+    state = resume.load()
+    if state is None:
+        return []
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    tqdm.write(f"going on after epoch {len(state['history'])}")
+    return state["history"]
+
+
+def _stalled(history: list[dict], patience: int | None) -> bool:
+    """Whether the last `patience` validations brought no better MAE."""
+    watched = [row["val_mae"] for row in history if not np.isnan(row["val_mae"])]
+    return patience is not None and len(watched) > patience and min(watched[-patience:]) >= min(watched[:-patience])
+
+
+def _set_training(network: nn.Module, frozen: bool) -> None:
+    network.train()
+    network.backbone.requires_grad_(not frozen)
+    if frozen:
+        network.backbone.eval()
+
+
+def _loss(network: nn.Module, codec: Codec, loss: Loss, batch: Batch, runtime: Runtime) -> Tensor:
+    """The loss of one batch; targets are drawn on the device, and the loss is taken in float32."""
+    images, points, mask = (part.to(runtime.device, non_blocking=True) for part in batch)
+    output = runtime.forward(network, images)
+    return loss(output.float(), codec.encode(points), mask)
+
+
+@torch.inference_mode()
+def evaluate(
+    network: nn.Module, codec: Codec, loss: Loss, store: CropStore, rows: np.ndarray, eyes: tuple[int, int],
+    runtime: Runtime, batch_size: int = 128,
+) -> dict[str, float]:
+    """Loss, MAE (photo pixels) and NME (percent) on faces `rows`, un-augmented."""
+    network.eval()
+    truth = store.keypoints[rows]
+    known = np.isfinite(truth).all(-1)
+    view = np.nan_to_num(geometry.transform(store.view_affines[rows], truth)).astype(np.float32)
+    losses, found = [], []
+    for start in range(0, len(rows), batch_size):
+        part = slice(start, start + batch_size)
+        images = runtime.images(to_images(center_view(store.crops[rows[part]], store.size)))
+        with runtime.autocast:
+            output = network(images).float()
+        target = codec.encode(torch.from_numpy(view[part]).to(runtime.device))
+        losses.append(loss(output, target, torch.from_numpy(known[part]).to(runtime.device)).item() * len(images))
+        found.append(codec.decode(output).cpu().numpy())
+    points = geometry.transform(geometry.invert(store.view_affines[rows]), np.concatenate(found))
+    values = (sum(losses) / len(rows), float(mae(points, truth)), float(nme(points, truth, eyes)))
+    return dict(zip(WATCHED, values, strict=True))

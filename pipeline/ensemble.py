@@ -1,0 +1,231 @@
+"""Blends of several models, fitted on out-of-fold (OOF) predictions.
+
+Legend: L members of a blend, F faces, K points. A blend knows three rules: the mean of the members, their median
+(each coordinate for itself), or weights fitted on OOF.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import nnls
+
+from pipeline.crops import CropStore
+from pipeline.errors import UserError
+from pipeline.files import write_text
+from pipeline.predictions import Predictions, Runs, load_runs
+
+BLENDS = ("mean", "median", "weights")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ensemble:
+    """A blend of all models.
+
+    Attributes:
+        oof: one prediction for every train face, in the order of the crop store.
+        test: one for every test face.
+        weights: what `weights.json` holds: `blend`; and, but for the median, `test` (model → its weight in the test
+            blend) and `oof` (fold → model → its weight in the blend of that fold's faces).
+    """
+
+    oof: Predictions
+    test: Predictions
+    weights: dict
+
+    def save(self, folder: Path) -> None:
+        """Write `oof.npz`, `test.npz` and `weights.json`."""
+        self.oof.save(folder / "oof.npz")
+        self.test.save(folder / "test.npz")
+        write_text(folder / "weights.json", json.dumps(self.weights, indent=2) + "\n")
+
+
+def build_ensemble(oof: Runs, test: Runs, truth: np.ndarray, fold: np.ndarray, blend: str) -> Ensemble:
+    """Blend the models.
+
+    The OOF blend is honest: with `weights`, the faces of a fold are blended by weights fitted on the other folds'
+    OOF predictions (Wolpert, Stacked generalization, 1992). The test blend uses weights fitted on all of them.
+
+    Args:
+        oof: model → fold → predictions for the faces of that fold.
+        test: model → fold → predictions for all test faces; within a model the mean over the folds is taken first.
+        truth: (F, K, 2) photo pixels, NaN where missing.
+        fold: (F,) the fold of each train face.
+        blend: "mean", "median" or "weights".
+
+    Raises:
+        UserError: a face is predicted twice, or not at all, or by a model that should not, or the members differ in
+            their test faces or numbers of points.
+    """
+    if blend not in BLENDS:
+        raise UserError(f"ensemble.blend {blend!r}: choose one of {', '.join(BLENDS)}")
+    _check(oof, test, truth, fold)
+    models = list(oof)
+    pooled = [pool_oof(oof[model]) for model in models]
+    tests = [average_folds(list(test[model].values())) for model in models]
+    if blend == "median":
+        return Ensemble(oof=blend_median(pooled), test=blend_median(tests), weights={"blend": blend})
+
+    def weights_on(rows: np.ndarray) -> np.ndarray:
+        if blend == "mean":
+            return np.full(len(models), 1 / len(models))
+        return fit_weights(np.stack([member.points[rows] for member in pooled]), truth[rows])
+
+    by_fold = {int(held_out): weights_on(fold != held_out) for held_out in np.unique(fold)}
+    for_test = weights_on(np.ones(len(fold), bool))
+    return Ensemble(
+        oof=blend_weighted(pooled, np.stack([by_fold[int(own)] for own in fold], axis=1)),
+        test=blend_weighted(tests, for_test[:, None]),
+        weights={
+            "blend": blend,
+            "test": dict(zip(models, for_test.tolist(), strict=True)),
+            "oof": {str(own): dict(zip(models, found.tolist(), strict=True)) for own, found in by_fold.items()},
+        },
+    )
+
+
+def ensemble_files(
+    out: Path, *, crops: Path, folds_file: Path, runs: Path, models: Sequence[str], folds: Sequence[int], blend: str
+) -> Ensemble:
+    """Blend the prediction files of the models and folds that are named and write `Ensemble.save`'s files to `out`.
+
+    Args:
+        crops: folder of the train part of the crop store; folds_file: the fold table; runs: folder of the run folders.
+    """
+    store = CropStore.open(crops)
+    if store.keypoints is None:
+        raise UserError(f"{crops}: the train faces have no points, so nothing can be fitted")
+    oof, test = load_runs(runs, models, folds, "oof"), load_runs(runs, models, folds, "test")
+    ensemble = build_ensemble(oof, test, store.keypoints, read_fold(folds_file, len(store)), blend)
+    ensemble.save(out)
+    return ensemble
+
+
+def read_fold(path: Path, num_faces: int) -> np.ndarray:
+    """(N,) the fold of each train face, from the fold table; a UserError where the table is not that of the crops."""
+    if not path.is_file():
+        raise UserError(f"{path}: not found; run `dvc repro split` (or `python -m stages.split`) first")
+    table = pd.read_csv(path)
+    if not {"face", "fold"} <= set(table) or not np.array_equal(np.sort(table["face"]), np.arange(num_faces)):
+        raise UserError(f"{path}: does not list each of the {num_faces} train faces once; run the split stage again")
+    return table.sort_values("face")["fold"].to_numpy(np.int64)
+
+
+def pool_oof(members: dict[int, Predictions]) -> Predictions:
+    """The predictions of all folds of one model, in the order of the crop store."""
+    parts = list(members.values())
+    return Predictions(
+        face=np.concatenate([part.face for part in parts]),
+        points=np.concatenate([part.points for part in parts]),
+        spread=np.concatenate([part.spread for part in parts]),
+    ).by_face()
+
+
+def average_folds(members: Sequence[Predictions]) -> Predictions:
+    """The mean over members that predict the same faces, in the order of the crop store; see `blend_weighted`."""
+    return blend_weighted([member.by_face() for member in members], np.full((len(members), 1), 1 / len(members)))
+
+
+def blend_weighted(members: Sequence[Predictions], weights: np.ndarray) -> Predictions:
+    """The weighted mean of L members that predict the same faces in the same order.
+
+    The spread is that of a mixture of the members (law of total variance): the root of the weighted mean of each
+    member's own squared spread plus its squared distance to the blend.
+
+    Args:
+        weights: (L, F) or (L, 1), each column summing to 1.
+    """
+    points = np.stack([member.points for member in members]).astype(np.float64)  # L F K 2
+    own = np.stack([member.spread for member in members]).astype(np.float64)  # L F K
+    mean = (weights[:, :, None, None] * points).sum(0)
+    squares = np.square(own) + np.square(points - mean).sum(-1)
+    spread = np.sqrt((weights[:, :, None] * squares).sum(0))
+    return Predictions(face=members[0].face, points=mean, spread=spread)
+
+
+def blend_median(members: Sequence[Predictions]) -> Predictions:
+    """The median of each coordinate over members that predict the same faces in the same order.
+
+    The spread is as in `blend_weighted`, with equal weights and around the median.
+    """
+    points = np.stack([member.points for member in members]).astype(np.float64)
+    own = np.stack([member.spread for member in members]).astype(np.float64)
+    median = np.median(points, axis=0)
+    spread = np.sqrt((np.square(own) + np.square(points - median).sum(-1)).mean(0))
+    return Predictions(face=members[0].face, points=median, spread=spread)
+
+
+def fit_weights(points: np.ndarray, truth: np.ndarray, rounds: int = 100) -> np.ndarray:
+    """The weights, none negative and summing to 1, with which the members' mean has the least MAE.
+
+    Least absolute deviations by iteratively reweighted least squares (Schlossmacher, JASA 1973). As the weights sum
+    to 1, the blend's error is the blend of the members' errors E (n, L), and each round minimises |√d E w|², d being
+    1/|error| of the round before. Its minimum on the simplex is the direction of the non-negative least squares
+    solution of [√d E; 1ᵀ] w = [0; 1]. The best round counts, single members included, so that the blend is never
+    worse than any of them on the faces it was fitted on.
+
+    Args:
+        points: (L, F, K, 2) predictions.
+        truth: (F, K, 2), NaN where missing; missing points are left out.
+
+    Returns:
+        (L,) float64.
+    """
+    present = np.isfinite(truth).all(-1)
+    errors = (points[:, present].astype(np.float64) - truth[present]).reshape(len(points), -1).T  # n L
+    equal = np.full(len(points), 1 / len(points))
+    if not errors.size:
+        return equal
+    candidates, weights = [equal, *np.eye(len(points))], equal
+    smallest = 1e-6 * np.abs(errors).mean() + 1e-12
+    for _ in range(rounds):
+        root = 1 / np.sqrt(np.maximum(np.abs(errors @ weights), smallest))
+        triangle = np.linalg.qr(root[:, None] * errors, mode="r") / np.sqrt(len(errors))
+        found, _ = nnls(np.vstack([triangle, np.ones(len(equal))]), np.append(np.zeros(len(triangle)), 1.0))
+        previous, weights = weights, found / found.sum()
+        candidates.append(weights)
+        if np.abs(weights - previous).max() < 1e-6:
+            break
+    return min(candidates, key=lambda candidate: np.abs(errors @ candidate).mean())
+
+
+def _check(oof: Runs, test: Runs, truth: np.ndarray, fold: np.ndarray) -> None:
+    """A UserError with every way in which the members do not fit each other or the train faces."""
+    faults = []
+    for model in oof:
+        faults += _oof_faults(model, oof[model], fold)
+        if not test.get(model):
+            faults.append(f"{model}: no test predictions; run its predict stage")
+    members = [(f"{model}, fold {own}", part) for model in test for own, part in test[model].items()]
+    for name, part in members:
+        faces, first = np.sort(part.face), np.unique(members[0][1].face)
+        if not np.array_equal(faces, first):
+            faults.append(f"{name}: its {len(faces)} test faces are not the {len(first)} of {members[0][0]}, each "
+                          "once; run its predict stage again")
+    members += [(f"{model}, fold {own}", part) for model in oof for own, part in oof[model].items()]
+    for name, part in members:
+        if part.points.shape[1] != truth.shape[1]:
+            faults.append(f"{name}: {part.points.shape[1]} points a face, but the train faces have {truth.shape[1]}; "
+                          "train it again")
+    if faults:
+        raise UserError(*faults)
+
+
+def _oof_faults(model: str, parts: dict[int, Predictions], fold: np.ndarray) -> list[str]:
+    """What keeps a model's OOF predictions from covering every train face exactly once, each in its own fold."""
+    faults = []
+    for own, part in parts.items():
+        should = np.flatnonzero(fold == own)
+        if not np.array_equal(np.sort(part.face), should):
+            twice = len(part) - len(np.unique(part.face))
+            missing, foreign = len(np.setdiff1d(should, part.face)), len(np.setdiff1d(part.face, should))
+            faults.append(f"{model}, fold {own}: the OOF faces are not those of the fold ({missing} missing, {twice} "
+                          f"twice, {foreign} of other folds); run its predict stage again")
+    left_out = sorted(set(fold.tolist()) - set(parts))
+    if left_out:
+        faults.append(f"{model}: no OOF predictions for fold {', '.join(map(str, left_out))}, so not every face is "
+                      "covered; name every fold in split.folds")
+    return faults

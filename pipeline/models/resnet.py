@@ -1,0 +1,41 @@
+"""A timm backbone with a regression head."""
+
+from torch import Tensor, nn
+
+from pipeline.models.backbone import Normalize, create_backbone
+
+
+class ResNet(nn.Module):
+    """Any timm backbone, then points by one linear layer.
+
+    Args:
+        backbone, pretrained, width, channels: see `create_backbone`.
+        head: "average" pools the last features over space (He et al., CVPR 2016); "flatten" keeps their places,
+            which fixes the input size.
+        dropout: before the linear layer.
+        num_points: K.
+        size: side of the input in pixels.
+    """
+
+    kind = "points"
+    stride = 1
+
+    def __init__(
+        self, *, backbone: str, pretrained: bool | str, width: float, head: str, dropout: float,
+        num_points: int, channels: int, size: int, margin: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.normalize = Normalize(backbone, channels)
+        options = {"global_pool": ""} if head == "flatten" else {}
+        self.backbone = create_backbone(
+            backbone, pretrained=pretrained, in_chans=channels, width=width, num_classes=0, **options
+        )
+        features = self.backbone.num_features
+        if head == "flatten":
+            reduction = self.backbone.feature_info[-1]["reduction"]
+            features *= (-(-size // reduction)) ** 2
+        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(features, 2 * num_points))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, S, S) uint8 → (B, K, 2)."""
+        return self.head(self.backbone(self.normalize(images))).unflatten(1, (-1, 2))

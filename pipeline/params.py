@@ -1,0 +1,238 @@
+"""Every knob, typed and checked: an unknown key, a wrong type or a value out of range names the key.
+
+The library's functions take plain values; only the stages read this.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.errors import UserError
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+
+
+class Section(BaseModel):
+    """A part of params.yaml: read-only, no unknown keys, no silent conversion of types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Data(Section):
+    """Where the competition lies and which points it has."""
+
+    root: str
+    train: str
+    test: str
+    solution: str | None
+    skeleton: str
+
+
+class Sample(Section):
+    """The built-in competition; `sets` is empty where it is not wanted."""
+
+    sets: list[Literal["sample"]]
+    train_faces: Count
+    test_faces: Count
+    seed: Annotated[int, Field(ge=0)]
+
+
+class Crop(Section):
+    """See `pipeline.crops.write_crops`."""
+
+    size: Annotated[int, Field(ge=16, le=1024)]
+    margin: Annotated[float, Field(ge=1, le=4)]
+    down: Annotated[float, Field(ge=-0.5, le=0.5)]
+    slack: Annotated[float, Field(ge=1, le=3)]
+    color: Literal["grey", "rgb"]
+
+
+class Split(Section):
+    """See `pipeline.folds`."""
+
+    folds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2)]
+    seed: Annotated[int, Field(ge=0)]
+    photo_pattern: str | None
+    twins: bool
+
+    @field_validator("folds")
+    @classmethod
+    def _unique(cls, folds: list[int]) -> list[int]:
+        if len(set(folds)) != len(folds):
+            raise ValueError("a fold stands twice in the list")
+        return folds
+
+
+class Train(Section):
+    """What all models share in training."""
+
+    models: Annotated[list[Slug], Field(min_length=1)]
+    seed: Annotated[int, Field(ge=0)]
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+    precision: Literal["auto", "float32", "bfloat16", "float16"]
+    workers: Annotated[int, Field(ge=0)]
+    validate_every: Count
+
+
+class ResNetParams(Section):
+    """See `pipeline.models.resnet.ResNet`."""
+
+    name: Literal["resnet"]
+    backbone: str
+    pretrained: bool | str
+    width: Positive
+    head: Literal["average", "flatten"]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+
+
+class UNetParams(Section):
+    """See `pipeline.models.unet.UNet`."""
+
+    name: Literal["unet"]
+    backbone: str
+    pretrained: bool | str
+    width: Positive
+    decoder: Annotated[list[Count], Field(min_length=1, max_length=5)]
+
+
+class RegressionParams(Section):
+    """See `pipeline.codecs.Regression`."""
+
+    name: Literal["regression"]
+
+
+class HeatmapParams(Section):
+    """See `pipeline.codecs.Heatmap`."""
+
+    name: Literal["heatmap", "gaussian"]
+    sigma: Positive
+    margin: NotNegative
+    decoder: Literal["window", "argmax"]
+
+
+class LossParams(Section):
+    """See `pipeline.losses`; `beta` is the width of smooth_l1's parabola, in units of the codec."""
+
+    name: str
+    beta: Positive | None = None
+
+
+class Model(Section):
+    """A network with its target, loss and schedule."""
+
+    network: Annotated[ResNetParams | UNetParams, Field(discriminator="name")]
+    codec: Annotated[RegressionParams | HeatmapParams, Field(discriminator="name")]
+    loss: LossParams
+    epochs: Count
+    batch_size: Count
+    lr: Positive
+    weight_decay: NotNegative
+    warmup_epochs: NotNegative
+    frozen_epochs: Annotated[int, Field(ge=0)]
+    clip: Positive | None
+    ema: Annotated[float, Field(ge=0, lt=1)]
+    patience: Count | None
+
+
+class Augment(Section):
+    """See `pipeline.augment.build`."""
+
+    rotate: Annotated[float, Field(ge=0, le=180)]
+    scale: Annotated[float, Field(ge=0, lt=1)]
+    shift: Share
+    flip: Share
+    brightness: Share
+    contrast: Share
+    blur: Share
+    noise: Share
+    dropout: Share
+
+
+class Predict(Section):
+    """See `pipeline.predict.predict_points`."""
+
+    batch_size: Count
+    flip: bool
+    scales: Annotated[list[Positive], Field(min_length=1)]
+
+
+class Ensemble(Section):
+    """See `pipeline.ensemble`."""
+
+    blend: Literal["mean", "median", "weights"]
+
+
+class Submit(Section):
+    """Where the submission goes."""
+
+    path: str
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    data: Data
+    sample: Sample
+    crop: Crop
+    split: Split
+    train: Train
+    models: dict[Slug, Model]
+    augment: Augment
+    predict: Predict
+    ensemble: Ensemble
+    submit: Submit
+
+    @model_validator(mode="after")
+    def _models_known(self) -> "Params":
+        unknown = [name for name in self.train.models if name not in self.models]
+        if unknown:
+            raise ValueError(f"train.models names {', '.join(unknown)}, but models has only {', '.join(self.models)}")
+        return self
+
+    def model(self, name: str | None) -> tuple[str, Model]:
+        """The model called `name`, or the first of `train.models`; a UserError lists the known ones."""
+        name = name or self.train.models[0]
+        if name not in self.models:
+            raise UserError(f"models.{name}: no such model in the params; known are {', '.join(self.models)}")
+        return name, self.models[name]
+
+    def fold(self, fold: int) -> int:
+        """`fold` if params knows it; else a UserError."""
+        if fold not in self.split.folds:
+            raise UserError(f"fold {fold}: split.folds in the params has only {', '.join(map(str, self.split.folds))}")
+        return fold
+
+
+def load_params(path: Path) -> Params:
+    """Read a params file as YAML 1.2.
+
+    Raises:
+        UserError: one message a fault, each naming the file, the key, its value and what is allowed.
+    """
+    try:
+        values = YAML(typ="safe", pure=True).load(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; copy one, as in `cp presets/sample.yaml params.yaml`") from None
+    except YAMLError as error:
+        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise UserError(*(f"{path}: {_message(fault)}" for fault in error.errors())) from None
+
+
+def _message(fault: dict) -> str:
+    key = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"{key}: unknown key (its value: {fault['input']!r}); remove it or mend its spelling"
+    if fault["type"] == "missing":
+        return f"{key}: missing; see presets/sample.yaml for every key"
+    value = "" if isinstance(fault["input"], dict | BaseModel) else f" is {fault['input']!r}:"
+    return f"{key}{value} {fault['msg'][0].lower()}{fault['msg'][1:]}"

@@ -1,0 +1,102 @@
+"""Batched inference with test-time augmentation, from the crop store back to photo pixels."""
+
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from pipeline import geometry
+from pipeline.augment import center_view
+from pipeline.batches import to_images
+from pipeline.checkpoint import load_model
+from pipeline.crops import CropStore
+from pipeline.errors import UserError
+from pipeline.models import Codec
+from pipeline.predictions import Predictions
+from pipeline.runtime import Runtime, make_runtime
+from pipeline.skeleton import get_skeleton
+from pipeline.train import fold_rows
+
+
+@torch.inference_mode()
+def predict_points(
+    network: nn.Module, codec: Codec, store: CropStore, rows: Sequence[int], *,
+    partners: np.ndarray, runtime: Runtime, batch_size: int, flip: bool, scales: Sequence[float] = (1.0,),
+    progress: str | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points of faces `rows`, the mean over every scale of the view, each as it is and mirrored.
+
+    Args:
+        partners: (K,) each point's partner in the mirror image.
+        flip: whether to predict the mirror image too.
+        scales: enlargements of the view; the border of the store serves those below 1.
+        progress: label of a progress bar, None for none.
+
+    Returns:
+        points (M, K, 2) float32 in photo pixels, and their spread (M, K) float32: the root mean square distance of
+        the single predictions to their mean, in photo pixels; 0 where there is only one.
+    """
+    network.eval()
+    rows = np.asarray(rows)
+    points, spread = [], []
+    for start in tqdm(range(0, len(rows), batch_size), desc=progress, unit="batch", disable=progress is None):
+        batch = rows[start : start + batch_size]
+        views = []  # each B K 2, photo px
+        for scale, mirrored in product(scales, (False, True) if flip else (False,)):
+            images, affines = _view(store, batch, scale)
+            if mirrored:
+                images = images[:, :, ::-1]
+            output = runtime.forward(network, to_images(images))
+            found = codec.decode(output).cpu().numpy().astype(np.float64)
+            found = geometry.flip_points(found, store.size, partners) if mirrored else found
+            views.append(geometry.transform(geometry.invert(affines), found))
+        views = np.stack(views)  # V B K 2
+        mean = views.mean(0)
+        points.append(mean)
+        spread.append(np.sqrt(np.square(views - mean).sum(-1).mean(0)))
+    return np.concatenate(points).astype(np.float32), np.concatenate(spread).astype(np.float32)
+
+
+def _view(store: CropStore, rows: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """The network's view of faces, enlarged: (B, S, S[, C]) uint8 and (B, 2, 3) affines photo → view."""
+    crops, affines = store.crops[rows], store.view_affines[rows]
+    if scale == 1:
+        return center_view(crops, store.size), affines
+    middle = (store.size - 1) / 2
+    zoom = np.array([[scale, 0, middle * (1 - scale)], [0, scale, middle * (1 - scale)]])
+    from_store = geometry.compose(zoom, geometry.translation(-store.border, -store.border))
+    views = [cv2.warpAffine(crop, from_store, (store.size, store.size), flags=cv2.INTER_LINEAR) for crop in crops]
+    return np.stack(views), geometry.compose(zoom, affines)
+
+
+def predict_fold(
+    run: Path, *, crops: Path, folds: Path, fold: int, skeleton: str, device: str, precision: str, label: str,
+    batch_size: int, flip: bool, scales: Sequence[float],
+) -> None:
+    """Write `oof.npz` (the faces that the run held out) and `test.npz` into the run folder.
+
+    Args:
+        run: a folder that `train_fold` wrote.
+        crops: folder of the train and test parts of the crop store.
+        folds, fold: the fold table and the fold that the run held out.
+        device, precision: see `make_runtime`.
+        batch_size, flip, scales: see `predict_points`.
+    """
+    network, codec, description = load_model(run)
+    runtime = make_runtime(device, precision)
+    network = runtime.place(network)
+    train, test = CropStore.open(crops / "train"), CropStore.open(crops / "test")
+    _, held_out = fold_rows(folds, fold, len(train))
+    for part, store, rows in (("oof", train, held_out), ("test", test, np.arange(len(test)))):
+        if (store.size, store.channels) != (description["size"], description["channels"]):
+            raise UserError(f"{run}: trained on other crops than {crops} holds now; train it again")
+        points, spread = predict_points(
+            network, codec, store, rows, partners=get_skeleton(skeleton).flip, runtime=runtime,
+            batch_size=batch_size, flip=flip, scales=scales, progress=f"{label} {part}",
+        )
+        Predictions(face=rows, points=points, spread=spread).save(run / f"{part}.npz")

@@ -1,0 +1,85 @@
+"""Predicted points on disk: what every stage after `predict` reads. M: faces predicted, K: points."""
+
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """Points of some faces.
+
+    Attributes:
+        face: (M,) int64, row of each face in the crop store (its train part for OOF, its test part for test).
+        points: (M, K, 2) float32, x and y in photo pixels.
+        spread: (M, K) float32, root mean square distance of the single predictions to the point, in photo pixels.
+    """
+
+    face: np.ndarray
+    points: np.ndarray
+    spread: np.ndarray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "face", np.asarray(self.face, np.int64))
+        object.__setattr__(self, "points", np.asarray(self.points, np.float32))
+        object.__setattr__(self, "spread", np.asarray(self.spread, np.float32))
+        count = self.face.size
+        fits = self.face.shape == (count,) and self.points.shape == (count, *self.spread.shape[1:], 2)
+        if not fits or self.spread.shape != self.points.shape[:2]:
+            shapes = f"face {self.face.shape}, points {self.points.shape}, spread {self.spread.shape}"
+            raise ValueError(f"the shapes should be (M,), (M, K, 2) and (M, K), but are {shapes}")
+
+    def __len__(self) -> int:
+        return len(self.face)
+
+    def by_face(self) -> "Predictions":
+        """The same, in the order of the crop store."""
+        order = np.argsort(self.face, kind="stable")
+        return Predictions(face=self.face[order], points=self.points[order], spread=self.spread[order])
+
+    def save(self, path: Path) -> None:
+        """Write an npz file, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        with partial.open("wb") as file:
+            np.savez(file, face=self.face, points=self.points, spread=self.spread)
+        os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Predictions":
+        """Read what `save` wrote; a UserError names the file where it is missing, broken or of other shape."""
+        if not path.is_file():
+            raise UserError(f"{path}: not found; run `dvc repro` (or the stage that writes it) first")
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls(face=arrays["face"], points=arrays["points"], spread=arrays["spread"])
+        except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+            raise UserError(f"{path}: no prediction file ({error}); delete it and run its stage again") from None
+
+
+Runs = dict[str, dict[int, Predictions]]  # model → fold → its predictions
+
+
+def load_runs(runs: Path, models: Sequence[str], folds: Sequence[int], part: str) -> Runs:
+    """The `oof` or `test` predictions of every model and fold that is named: `runs/MODEL/foldFOLD/PART.npz`.
+
+    Raises:
+        UserError: every file that is missing or broken.
+    """
+    found: Runs = {model: {} for model in models}
+    faults: list[str] = []
+    for model in models:
+        for fold in folds:
+            try:
+                found[model][fold] = Predictions.load(runs / model / f"fold{fold}" / f"{part}.npz")
+            except UserError as error:
+                faults.extend(error.faults)
+    if faults:
+        raise UserError(*faults)
+    return found

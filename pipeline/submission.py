@@ -1,0 +1,146 @@
+"""The submission file: Kaggle's layout for this contest, written and checked.
+
+The header is `Id,Predicted`; row `Id = i·2K + j` holds coordinate j of face i, the faces being in the order of the
+test annotations and the coordinates x0, y0, x1, y1, … in photo pixels. A solution has the same layout.
+"""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline.annotations import BOX
+from pipeline.errors import UserError
+from pipeline.files import write_text
+from pipeline.predictions import Predictions
+
+HEADER = ["Id", "Predicted"]
+MAX_AWAY = 0.05  # share of faces whose points may lie away from their box; in iBUG's train part it is 0
+SHOWN = 5  # faults of one kind that are shown one by one
+
+
+def write(path: Path, points: np.ndarray) -> None:
+    """Write points (N, K, 2) in photo pixels, with as many digits as tell one float32 from the next, unrounded.
+
+    Raises:
+        UserError: a coordinate is not finite; nothing is written.
+    """
+    values = np.asarray(points, np.float32).reshape(-1)
+    broken = np.unique(np.flatnonzero(~np.isfinite(values)) // np.prod(points.shape[1:], dtype=int))
+    if broken.size:
+        raise UserError(f"{path}: not written, {len(broken)} faces have points that are not finite, the first is face "
+                        f"{broken[0]}; run the predict and ensemble stages again")
+    lines = [",".join(HEADER), *(f"{number},{value!s}" for number, value in enumerate(values))]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def write_predictions(path: Path, predictions: Path) -> None:
+    """Write the test predictions of a file, in the order of the test annotations."""
+    found = Predictions.load(predictions).by_face()
+    if not np.array_equal(found.face, np.arange(len(found))):
+        raise UserError(f"{predictions}: does not hold each test face once; run the ensemble stage again")
+    write(path, found.points)
+
+
+def check(path: Path, faces: pd.DataFrame, num_points: int) -> str:
+    """Prove that a file is a submission for these faces.
+
+    The header, the number and order of the rows and that every number is finite are exact. That the numbers are in
+    photo pixels is judged by the boxes: the median of a face's points lies inside its box. Pixels of the crop,
+    coordinates normalised to the box or the photo, x and y swapped or faces in another order fail this.
+
+    Args:
+        faces: one row a test face, in order, with `left`, `top`, `width`, `height`.
+        num_points: K.
+
+    Returns:
+        One line that sums up what was checked.
+
+    Raises:
+        UserError: everything that is wrong.
+    """
+    values, faults = _read(path, len(faces), num_points, finite=True)
+    if faults:
+        raise UserError(*faults)
+    points = values.reshape(len(faces), num_points, 2)
+    away = ~_inside(points, faces)
+    if away.mean() > MAX_AWAY:
+        raise UserError(f"{path}: the points of {away.sum()} of {len(faces)} faces (first: face {np.argmax(away)}) lie "
+                        f"away from their box; {_guess(points, faces)}")
+    return (f"{path}: {len(faces)} faces × {num_points} points = {values.size} rows in order, all finite; "
+            f"{len(faces) - away.sum()} faces have their points in their box, so these are photo pixels")
+
+
+def read_solution(path: Path, num_faces: int, num_points: int) -> np.ndarray:
+    """The true points (N, K, 2) float32 of a solution file, NaN where Predicted is empty or nan.
+
+    Raises:
+        UserError: the file is missing or has not the layout of a submission.
+    """
+    values, faults = _read(path, num_faces, num_points, finite=False)
+    if faults:
+        raise UserError(*faults)
+    return values.reshape(num_faces, num_points, 2).astype(np.float32)
+
+
+def _read(path: Path, num_faces: int, num_points: int, finite: bool) -> tuple[np.ndarray, list[str]]:
+    """The numbers of a file in this layout, and everything that is wrong with header, rows and order."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))
+    except FileNotFoundError:
+        return np.empty(0), [f"{path}: not found; name a file that exists, or run `dvc repro submit`"]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        return np.empty(0), [f"{path}: not readable as CSV: {error}"]
+    header, rows = (rows[0] if rows else []), rows[1:]
+    faults = []
+    if header != HEADER:
+        faults.append(f"{path}, line 1: the header is {','.join(header)!r}, but must be {','.join(HEADER)!r}")
+    expected = num_faces * num_points * 2
+    if len(rows) != expected:
+        faults.append(f"{path}: {len(rows)} rows after the header, but {num_faces} faces × {num_points} points × 2 "
+                      f"make {expected}")
+    values, wrong = np.full(len(rows), np.nan), []
+    for number, row in enumerate(rows):
+        try:
+            values[number] = _value(number, row, finite)
+        except ValueError as error:
+            wrong.append(f"{path}, line {number + 2}: {error}")
+    if len(wrong) > SHOWN:
+        wrong[SHOWN:] = [f"{path}: {len(wrong) - SHOWN} more rows are wrong"]
+    return values, faults + wrong
+
+
+def _value(number: int, row: list[str], finite: bool) -> float:
+    """The number of a row, NaN where it is empty; a ValueError says what is wrong with the row."""
+    if len(row) != 2:
+        raise ValueError(f"{len(row)} fields, but must be 2")
+    if row[0] != str(number):
+        raise ValueError(f"Id is {row[0]!r}, but must be {number}")
+    try:
+        value = float(row[1] or "nan")
+    except ValueError:
+        raise ValueError(f"Predicted is {row[1]!r}, not a number") from None
+    if finite and not np.isfinite(value):
+        raise ValueError(f"Predicted is {row[1]!r}, not a finite number")
+    return value
+
+
+def _inside(points: np.ndarray, faces: pd.DataFrame) -> np.ndarray:
+    """(N,) whether the median of each face's points lies inside its box."""
+    left, top, width, height = faces[BOX].to_numpy(np.float64).T
+    x, y = np.median(points, axis=1).T
+    return (left <= x) & (x <= left + width) & (top <= y) & (y <= top + height)
+
+
+def _guess(points: np.ndarray, faces: pd.DataFrame) -> str:
+    """What the numbers may be, if not photo pixels."""
+    if np.abs(points).max() <= 2:
+        return "the numbers look normalised: write photo pixels"
+    if _inside(points[..., ::-1], faces).mean() > 1 - MAX_AWAY:
+        return "x and y look swapped: write x0,y0,x1,y1,…"
+    box = faces[BOX].to_numpy(np.float64)
+    if _inside(points + box[:, None, :2], faces).mean() > 1 - MAX_AWAY:
+        return "the numbers look like pixels counted from the box: map them back to the photo"
+    return "are the numbers in photo pixels (not of the crop), and the faces in the order of the test annotations?"

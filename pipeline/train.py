@@ -1,0 +1,77 @@
+"""Train one fold: from the crop store and the fold table to a run folder."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from pipeline.augment import build
+from pipeline.checkpoint import ResumeState, fingerprint, save_model
+from pipeline.crops import CropStore
+from pipeline.engine import Schedule, fit
+from pipeline.errors import UserError
+from pipeline.files import write_text
+from pipeline.losses import build_loss
+from pipeline.models import build_model
+from pipeline.runtime import make_runtime
+from pipeline.skeleton import get_skeleton
+
+
+def train_fold(
+    out: Path, *, crops: Path, folds: Path, fold: int, skeleton: str, network: dict, codec: dict, loss: dict,
+    augmentation: dict, device: str, precision: str, workers: int, seed: int, resume_folder: Path, label: str,
+    **schedule: object,
+) -> None:
+    """Train on every fold but `fold` and write `model.safetensors`, `model.json`, `history.csv`, `metrics.json`.
+
+    Args:
+        out: the run folder.
+        crops, folds: the train part of the crop store, and the fold table.
+        network, codec: see `build_model`; loss: see `build_loss`; augmentation: see `augment.build`.
+        device, precision: see `make_runtime`; workers: processes that augment.
+        seed: the fold's own is seed + fold.
+        resume_folder: where an interrupted run keeps its state.
+        label: for the progress lines.
+        schedule: the fields of `Schedule`.
+    """
+    store, points = CropStore.open(crops), get_skeleton(skeleton)
+    train_rows, val_rows = fold_rows(folds, fold, len(store))
+    description = {
+        "network": network, "codec": codec,
+        "num_points": points.num_points, "channels": store.channels, "size": store.size,
+    }
+    runtime = make_runtime(device, precision)
+    key = fingerprint(
+        [description, loss, augmentation, schedule, seed, fold, str(runtime)],
+        folds, *(crops / name for name in ("crops.npy", "faces.csv", "keypoints.npy")),
+    )
+    resume = ResumeState(resume_folder, f"{label}-{key}")
+    torch.manual_seed(seed + fold)
+    model, target = build_model(**description)
+    model, history = fit(
+        model, target, build_loss(kind=target.kind, **loss), store, train_rows, val_rows,
+        transform=build(size=store.size, partners=points.flip, **augmentation), eyes=points.eyes,
+        schedule=Schedule(**schedule), runtime=runtime, seed=seed + fold, workers=workers, resume=resume, label=label,
+    )
+    save_model(out, model, description)
+    write_text(out / "history.csv", pd.DataFrame(history).to_csv(index=False))
+    last = {name: history[-1][name] for name in ("epoch", "val_loss", "val_mae", "val_nme")}
+    costs = {"device": str(runtime.device), "dtype": str(runtime.dtype).removeprefix("torch."),
+             "seconds": sum(row["seconds"] for row in history), "train_faces": len(train_rows)}
+    write_text(out / "metrics.json", json.dumps(last | costs, indent=2) + "\n")
+    resume.remove()
+
+
+def fold_rows(folds: Path, fold: int, num_faces: int) -> tuple[np.ndarray, np.ndarray]:
+    """The faces to train on and the faces held out, as rows of the crop store."""
+    if not folds.is_file():
+        raise UserError(f"{folds}: not found; run `dvc repro split` (or `python -m stages.split`) first")
+    table = pd.read_csv(folds)
+    if len(table) != num_faces:
+        raise UserError(f"{folds} has {len(table)} faces and the crop store {num_faces}; run the split stage again")
+    held_out = (table.fold == fold).to_numpy()
+    if not held_out.any():
+        raise UserError(f"{folds}: fold {fold} has no faces; run the split stage again")
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)

@@ -1,0 +1,194 @@
+"""What is wrong with a data set, all of it at once, and what is unusual but fine."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+
+from pipeline.annotations import BOX, Annotations, dlib_xml
+from pipeline.crops import read_photo
+
+FAR = 1.5  # box sizes from the middle of the box: beyond it, a point belongs to another face or is a slip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What was found in one annotation file.
+
+    Attributes:
+        file: the annotation file.
+        faces, photos: how many were read.
+        faults: what must be mended, one message each: file, line, face, what is wrong.
+        notes: what is unusual but fine → how often.
+    """
+
+    file: Path
+    faces: int
+    photos: int
+    faults: tuple[str, ...]
+    notes: dict[str, int]
+
+
+def validate_files(root: Path, train: str, test: str | None, num_points: int | None, *, jobs: int = -1) -> list[Report]:
+    """Read and check the dlib XML files of a competition: `train` with K points a face, `test` with boxes.
+
+    Faults of the XML stand beside those of the faces that could be read. See `validate` for the arguments.
+    """
+    reports = []
+    for name, labelled in ((train, True), (test, False)):
+        if name is None:
+            continue
+        annotations, broken = dlib_xml.parse(root / name)
+        report = validate(annotations, root, num_points, file=root / name, labelled=labelled, jobs=jobs)
+        faults = sorted([*broken, *report.faults], key=_line)
+        reports.append(Report(**{**vars(report), "faults": tuple(faults)}))
+    return reports
+
+
+def validate(
+    annotations: Annotations, root: Path, num_points: int | None, *, file: Path, labelled: bool = True, jobs: int = -1,
+) -> Report:
+    """Check faces, and decode every photo of theirs.
+
+    Args:
+        annotations: N faces; the index of `faces` is the number that messages give a face.
+        root: folder that `faces.image` is relative to.
+        num_points: K of the skeleton; None: any.
+        file: the annotation file, for messages.
+        labelled: whether every face must have points.
+        jobs: joblib threads; −1 takes every core.
+    """
+    faces = annotations.faces
+    size, unreadable = _photo_sizes(faces.image, root, jobs)
+    points = annotations.keypoints
+    if points is None:
+        points = np.full((len(faces), 0, 2), np.nan, np.float32)
+    check = _Checker(faces=faces, box=faces[BOX].to_numpy(float), size=size, points=points, file=file)
+    found = [*((row, f"photo {root / faces.image.iloc[row]} is {reason}") for row, reason in unreadable),
+             *check.boxes(), *check.points_wrong(num_points, labelled)]
+    faults = [check.message(row, text) for row, text in sorted(found, key=lambda item: item[0])]
+    faults = [*check.absent_points(num_points, labelled), *faults]
+    return Report(file=file, faces=len(faces), photos=faces.image.nunique(), faults=tuple(faults), notes=check.notes())
+
+
+def _photo_sizes(images: pd.Series, root: Path, jobs: int) -> tuple[np.ndarray, list[tuple[int, str]]]:
+    """Decode each photo once.
+
+    Returns:
+        (N, 2) float64 width and height of each face's photo, NaN where there is none; the first row of each bad
+        photo, and what is wrong with it.
+    """
+    def look(image: str) -> tuple[float, float, str]:
+        if not (root / image).is_file():
+            return np.nan, np.nan, "missing"
+        photo = read_photo(root / image, "grey")
+        return (np.nan, np.nan, "not a readable image") if photo is None else (*photo.shape[::-1], "")
+
+    rows, names = pd.factorize(images)
+    looks = Parallel(n_jobs=jobs, prefer="threads")(delayed(look)(image) for image in names)
+    size = np.array([look[:2] for look in looks], float).reshape(-1, 2)
+    first = images.reset_index(drop=True).drop_duplicates().index
+    return size[rows], [(row, look[2]) for row, look in zip(first, looks, strict=True) if look[2]]
+
+
+def _line(fault: str) -> int:
+    """The line number of a message `FILE:LINE: …`, 0 where it has none."""
+    number = fault.partition(": ")[0].rpartition(":")[2]
+    return int(number) if number.isdigit() else 0
+
+
+def _listed(indices: np.ndarray) -> str:
+    """`point 3` or `points 3, 5`; long lists are cut."""
+    shown = ", ".join(map(str, indices[:8])) + (f" and {len(indices) - 8} more" if len(indices) > 8 else "")
+    return f"point{'s' if len(indices) > 1 else ''} {shown}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Checker:
+    """Faces as arrays: box (N, 4), size (N, 2) of the photo, points (N, K, 2) with K = 0 where there are none."""
+
+    faces: pd.DataFrame
+    box: np.ndarray
+    size: np.ndarray
+    points: np.ndarray
+    file: Path
+
+    @property
+    def solid(self) -> np.ndarray:
+        """(N,) whether the box has an area."""
+        return np.isfinite(self.box).all(axis=1) & (self.box[:, 2:] > 0).all(axis=1)
+
+    def message(self, row: int, text: str) -> str:
+        face = self.faces.iloc[row]
+        return f"{self.file}:{face.line}: face {self.faces.index[row]} ({face.image}): {text}"
+
+    def boxes(self) -> Iterator[tuple[int, str]]:
+        """Rows and faults of boxes: not finite, without area, outside the photo, twice."""
+        low, high = self.box[:, :2], self.box[:, :2] + self.box[:, 2:]
+        outside = self.solid & ((high <= 0) | (low >= self.size)).any(axis=1)
+        for row in np.flatnonzero(~np.isfinite(self.box).all(axis=1)):
+            yield row, "box is not finite"
+        for row in np.flatnonzero(np.isfinite(self.box).all(axis=1) & ~self.solid):
+            yield row, f"box without area: width {self.box[row, 2]:g}, height {self.box[row, 3]:g}"
+        for row in np.flatnonzero(outside):
+            (left, top), (width, height) = low[row], self.size[row]
+            yield row, f"box at {left:g}, {top:g} lies wholly outside the photo of {width:g}×{height:g} px"
+        first = self.faces.groupby(["image", *BOX]).cumcount()
+        number = pd.Series(self.faces.index, self.faces.index)
+        original = number.groupby([self.faces[name] for name in ["image", *BOX]]).transform("first")
+        for row in np.flatnonzero(first > 0):
+            yield row, f"duplicate entry: same photo and box as face {original.iloc[row]:.0f}"
+
+    def points_wrong(self, num_points: int | None, labelled: bool) -> Iterator[tuple[int, str]]:
+        """Rows and faults of points: none, too many, not finite, far from their box."""
+        present = ~np.isnan(self.points).all(axis=2)  # N K
+        broken = present & ~np.isfinite(self.points).all(axis=2)
+        distance, side = self._distance()
+        far = self.solid[:, None] & ~broken & (distance > FAR * side[:, None])
+        for row in range(len(self.points)):
+            used = np.flatnonzero(present[row])
+            if labelled and self.points.shape[1] and not used.size:
+                yield row, "has no points"
+            if num_points and used.size and used[-1] >= num_points:
+                yield row, f"wrong number of points: it has point {used[-1]}, the skeleton's last is {num_points - 1}"
+            if broken[row].any():
+                yield row, f"{_listed(np.flatnonzero(broken[row]))}: x or y is NaN or infinite"
+            if far[row].any():
+                yield row, f"{_listed(np.flatnonzero(far[row]))}: more than {FAR} box sizes from the middle of the box"
+
+    def absent_points(self, num_points: int | None, labelled: bool) -> Iterator[str]:
+        """Faults of the file as a whole: points that the skeleton has and no face has."""
+        if not labelled or not len(self.faces):
+            return
+        if not self.points.shape[1]:
+            yield f"{self.file}: no face has any points; the faces to train on need them"
+        elif num_points:
+            present = np.isfinite(self.points).all(axis=2).any(axis=0)[:num_points]
+            absent = np.flatnonzero(~np.pad(present, (0, num_points - len(present))))
+            if absent.size:
+                yield (f"{self.file}: wrong number of points: no face has {_listed(absent)} of the skeleton's "
+                       f"{num_points}; choose the skeleton of this file")
+
+    def notes(self) -> dict[str, int]:
+        """What is unusual but fine → number of faces (of photos, where it says so)."""
+        low, high = self.box[:, :2], self.box[:, :2] + self.box[:, 2:]
+        apart = self.points < low[:, None] - 0.5, self.points > high[:, None] - 0.5
+        photo = self.points < -0.5, self.points > self.size[:, None] - 0.5
+        missing = np.isnan(self.points).any(axis=2)
+        return {
+            "box over the edge of the photo": int((self.solid & ((low < 0) | (high > self.size)).any(axis=1)).sum()),
+            "box not square": int((self.solid & (self.box[:, 2] != self.box[:, 3])).sum()),
+            "points outside the box": int((apart[0] | apart[1]).any(axis=(1, 2)).sum()),
+            "points outside the photo": int((photo[0] | photo[1]).any(axis=(1, 2)).sum()),
+            "some points missing": int((missing.any(axis=1) & ~missing.all(axis=1)).sum()),
+            "photos with several faces": int((self.faces.image.value_counts() > 1).sum()),
+        }
+
+    def _distance(self) -> tuple[np.ndarray, np.ndarray]:
+        """(N, K) distance of the points from the middle of their box (NaN for missing ones), and (N,) box sizes."""
+        middle = self.box[:, :2] + (self.box[:, 2:] - 1) / 2
+        with np.errstate(invalid="ignore"):
+            return np.linalg.norm(self.points - middle[:, None], axis=2), self.box[:, 2:].max(axis=1)

@@ -1,0 +1,44 @@
+"""What the commands share: where files lie, the params, and errors without a traceback."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from pipeline.errors import UserError
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+CROPS = Path("data/crops")
+FOLDS = Path("data/folds.csv")
+RUNS = Path("runs")
+ENSEMBLE = Path("ensemble")
+REPORTS = Path("reports")
+RESUME = Path(".resume")
+
+
+def run_folder(model: str, fold: int) -> Path:
+    """Where one fold of one model keeps its files."""
+    return RUNS / model / f"fold{fold}"
+
+
+params_option = click.option(
+    "--params", "params_path", type=click.Path(path_type=Path), default="params.yaml", show_default=True,
+    help="The file with every knob.",
+)
+model_option = click.option("--model", help="A name under `models` in the params.  [default: first of train.models]")
+fold_option = click.option("--fold", type=int, required=True, help="The fold to hold out, one of split.folds.")
+
+
+class Command(click.Command):
+    """A Click command that turns a UserError into its messages on stderr and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            for fault in error.faults:
+                click.echo(f"error: {fault}", err=True)
+            sys.exit(1)

@@ -1,0 +1,30 @@
+"""Draw the report."""
+
+from pathlib import Path
+
+import click
+
+from stages.cli import CROPS, ENSEMBLE, FOLDS, REPORTS, RUNS, Command, params_option
+
+
+@click.command(cls=Command)
+@params_option
+def main(params_path: Path) -> None:
+    """Write reports/index.html and its pictures."""
+    from pipeline.metrics import build_metrics, load_history, load_results
+    from pipeline.params import load_params
+    from pipeline.report import write_report
+    from pipeline.skeleton import get_skeleton
+
+    params = load_params(params_path)
+    data, names = params.data, {"models": params.train.models, "folds": params.split.folds}
+    solution = Path(data.root) / data.solution if data.solution else None
+    results = load_results(crops=CROPS, folds_file=FOLDS, runs=RUNS, ensemble=ENSEMBLE, solution=solution, **names)
+    skeleton = get_skeleton(data.skeleton)
+    metrics = build_metrics(results, skeleton.eyes)
+    write_report(REPORTS, results, metrics, load_history(RUNS, **names), skeleton)
+    click.echo(f"{REPORTS / 'index.html'}")
+
+
+if __name__ == "__main__":
+    main()

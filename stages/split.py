@@ -1,0 +1,27 @@
+"""Put every face in a fold, keeping groups together."""
+
+from pathlib import Path
+
+import click
+
+from stages.cli import CROPS, FOLDS, Command, params_option
+
+
+@click.command(cls=Command)
+@params_option
+def main(params_path: Path) -> None:
+    """Write data/folds.csv: the group and the fold of every train face."""
+    from pipeline.crops import CropStore
+    from pipeline.files import write_text
+    from pipeline.folds import fold_table, split_faces
+    from pipeline.params import load_params
+
+    split = load_params(params_path).split
+    store = CropStore.open(CROPS / "train")
+    table = split_faces(store, **split.model_dump())
+    write_text(FOLDS, table.to_csv(index=False))
+    click.echo(fold_table(table.fold.to_numpy(), table.group.to_numpy(), store.faces.source).to_string())
+
+
+if __name__ == "__main__":
+    main()

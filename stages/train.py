@@ -1,0 +1,31 @@
+"""Train one fold of one model."""
+
+from pathlib import Path
+
+import click
+
+from stages.cli import Command, fold_option, model_option, params_option
+
+
+@click.command(cls=Command)
+@model_option
+@fold_option
+@params_option
+def main(model: str | None, fold: int, params_path: Path) -> None:
+    """Train one fold of one model; goes on where an interrupted run of the same params stopped."""
+    from pipeline.params import load_params
+    from pipeline.train import train_fold
+    from stages.cli import CROPS, FOLDS, RESUME, run_folder
+
+    params = load_params(params_path)
+    name, chosen = params.model(model)
+    train_fold(
+        run_folder(name, params.fold(fold)), crops=CROPS / "train", folds=FOLDS, fold=fold,
+        skeleton=params.data.skeleton, augmentation=params.augment.model_dump(),
+        resume_folder=RESUME, label=f"{name}-{fold}",
+        **chosen.model_dump(exclude_none=False), **params.train.model_dump(exclude={"models"}),
+    )
+
+
+if __name__ == "__main__":
+    main()

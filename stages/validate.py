@@ -1,0 +1,41 @@
+"""Say everything that is wrong with a data set."""
+
+from pathlib import Path
+
+import click
+
+from stages.cli import Command, params_option
+
+
+@click.command(cls=Command)
+@click.option("--root", help="The data folder.  [default: data.root of the params]")
+@click.option("--train", help="Its XML file with points.  [default: data.train]")
+@click.option("--test", help="Its XML file with boxes only.  [default: data.test; none where --root, --train given]")
+@click.option("--skeleton", help="The points of its faces.  [default: data.skeleton; any where --root, --train given]")
+@params_option
+def main(root: str | None, train: str | None, test: str | None, skeleton: str | None, params_path: Path) -> None:
+    """List everything that is wrong with a data set, and count what is unusual but fine.
+
+    Exits with 1 where something is wrong. `--root DIR --train XML` checks a data set without any params.
+    """
+    from pipeline.errors import UserError
+    from pipeline.params import load_params
+    from pipeline.skeleton import get_skeleton
+    from pipeline.validation import validate_files
+
+    if root is None or train is None:
+        data = load_params(params_path).data
+        root, train = root or data.root, train or data.train
+        test, skeleton = test or data.test, skeleton or data.skeleton
+    num_points = get_skeleton(skeleton).num_points if skeleton else None
+    reports = validate_files(Path(root), train, test, num_points)
+    for report in reports:
+        click.echo(f"{report.file}: {report.faces} faces in {report.photos} photos, {len(report.faults)} faults")
+        for note, count in report.notes.items():
+            click.echo(f"  {count:6} {note}")
+    if faults := [fault for report in reports for fault in report.faults]:
+        raise UserError(*faults)
+
+
+if __name__ == "__main__":
+    main()

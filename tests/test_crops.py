@@ -1,0 +1,84 @@
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline import crops, geometry
+from pipeline.annotations import Annotations
+from pipeline.errors import UserError
+
+
+def one_face(tmp_path, photo, box, keypoints=None, **options):
+    cv2.imwrite(str(tmp_path / "a.png"), photo)
+    faces = pd.DataFrame([["a.png", *map(float, box), 1]], columns=["image", "left", "top", "width", "height", "line"])
+    points = None if keypoints is None else np.array([keypoints], np.float32)
+    options = {"size": 32, "margin": 1.0, "down": 0.0, "slack": 1.0, "color": "grey", "jobs": 1} | options
+    crops.write_crops(Annotations(faces=faces, keypoints=points), tmp_path, tmp_path / "store", **options)
+    return crops.CropStore.open(tmp_path / "store")
+
+
+def test_a_crop_of_its_own_size_is_the_photo(tmp_path):
+    photo = np.random.default_rng(0).integers(0, 255, (40, 50), np.uint8)
+    store = one_face(tmp_path, photo, (3, 5, 32, 32))
+    np.testing.assert_array_equal(store.crops[0], photo[5:37, 3:35])
+
+
+@pytest.mark.parametrize("box", [(-10, -6, 32, 32), (30, 20, 32, 32)])
+def test_a_box_over_the_edge_is_padded_not_sliced(tmp_path, box):
+    photo = np.random.default_rng(0).integers(1, 255, (40, 50), np.uint8)
+    store = one_face(tmp_path, photo, box)
+    padded = np.pad(photo, 64)
+    left, top = box[0] + 64, box[1] + 64
+    np.testing.assert_array_equal(store.crops[0], padded[top : top + 32, left : left + 32])
+
+
+@pytest.mark.parametrize("scale", [0.9, 2.0, 3.7, 8.0])
+def test_a_bright_spot_lands_where_the_affine_says(tmp_path, scale):
+    side = int(64 * scale)
+    photo = np.zeros((side + 40, side + 60), np.float32)
+    spot = np.array([10 + 0.6 * side, 20 + 0.4 * side])
+    y, x = np.mgrid[: photo.shape[0], : photo.shape[1]]
+    photo = 255 * np.exp(-((x - spot[0]) ** 2 + (y - spot[1]) ** 2) / (2 * (2 * scale) ** 2))
+    store = one_face(tmp_path, photo.astype(np.uint8), (10, 20, side, side), [spot], size=64)
+    crop = store.crops[0].astype(float)
+    y, x = np.mgrid[:64, :64]
+    centre = np.array([(crop * x).sum(), (crop * y).sum()]) / crop.sum()
+    expected = geometry.transform(store.affines[0], store.keypoints[0])[0]
+    assert np.abs(centre - expected).max() < 0.03  # warpAffine samples at 1/32 px
+
+
+def test_the_view_is_the_exact_middle_of_the_store(tmp_path):
+    photo = np.random.default_rng(1).integers(0, 255, (90, 90), np.uint8)
+    store = one_face(tmp_path, photo, (20, 25, 32, 32), [[30.0, 40.0]], slack=1.4)
+    assert store.crops.shape == (1, 46, 46)
+    assert (store.border, store.size, store.channels) == (7, 32, 1)
+    np.testing.assert_array_equal(store.crops[0, 7:39, 7:39], photo[25:57, 20:52])
+    np.testing.assert_allclose(geometry.transform(store.view_affines[0], store.keypoints[0]), [[10, 15]], atol=1e-12)
+
+
+def test_rgb(tmp_path):
+    photo = np.random.default_rng(1).integers(0, 255, (40, 40, 3), np.uint8)
+    store = one_face(tmp_path, photo, (4, 4, 32, 32), color="rgb")
+    assert store.channels == 3
+    np.testing.assert_array_equal(store.crops[0], photo[4:36, 4:36, ::-1])  # OpenCV writes BGR
+
+
+def test_every_bad_photo_is_named_and_nothing_is_left(tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"not a picture")
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    rows = [[name, 0.0, 0.0, 9.0, 9.0, line] for line, name in enumerate(["broken.jpg", "empty.jpg", "gone.jpg"], 5)]
+    faces = pd.DataFrame(rows, columns=["image", "left", "top", "width", "height", "line"])
+    with pytest.raises(UserError) as error:
+        crops.write_crops(
+            Annotations(faces=faces, keypoints=None), tmp_path, tmp_path / "store",
+            size=32, margin=1.0, down=0.0, slack=1.0, color="grey", jobs=1,
+        )
+    named = [fault.split("/")[-1].split()[0] for fault in error.value.faults]
+    assert named == ["broken.jpg", "empty.jpg", "gone.jpg"]
+    assert all(f"line {line}" in fault for line, fault in enumerate(error.value.faults, 5))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.jpg", "empty.jpg"]
+
+
+def test_opening_nothing_says_what_to_run(tmp_path):
+    with pytest.raises(UserError, match="dvc repro crop"):
+        crops.CropStore.open(tmp_path)

@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+import torch
+
+from pipeline import engine
+from pipeline.augment import build
+from pipeline.batches import EpochSampler, train_loader
+from pipeline.checkpoint import ResumeState
+from pipeline.losses import build_loss
+from pipeline.models import build_model
+from pipeline.runtime import Runtime, make_runtime
+from pipeline.skeleton import SKELETONS
+
+POINTS = SKELETONS["ibug68"]
+NETWORK = {"name": "resnet", "backbone": "resnet10t",
+           "pretrained": False, "width": 0.25, "head": "average", "dropout": 0.2}
+SCHEDULE = {"epochs": 4, "batch_size": 8, "lr": 2e-3, "weight_decay": 0.05, "warmup_epochs": 1.0, "frozen_epochs": 0,
+            "clip": 5.0, "ema": 0.9, "patience": None, "validate_every": 1}
+AUGMENT = {"rotate": 30.0, "scale": 0.2, "shift": 0.05, "flip": 0.5, "brightness": 0.3, "contrast": 0.3, "blur": 0.2,
+           "noise": 0.2, "dropout": 0.3}
+FLOAT32 = Runtime(device=torch.device("cpu"), dtype=torch.float32)
+
+
+def train(store, resume, *, workers=0, seed=0, runtime=FLOAT32, **schedule):
+    torch.manual_seed(seed)
+    network, codec = build_model(NETWORK, {"name": "regression"}, num_points=68, channels=1, size=32)
+    network, history = engine.fit(
+        network, codec, build_loss("smooth_l1", "points", 0.05), store, np.arange(16), np.arange(16, 24),
+        transform=build(size=32, partners=POINTS.flip, **AUGMENT), eyes=POINTS.eyes, runtime=runtime, seed=seed,
+        schedule=engine.Schedule(**SCHEDULE | schedule), workers=workers, resume=resume,
+    )
+    return network.state_dict(), history
+
+
+def same(first, second):
+    return all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def results(history):
+    return [[row[name] for name in ("epoch", "lr", "train_loss", "val_loss", "val_mae", "val_nme")] for row in history]
+
+
+def test_the_same_seed_gives_bitwise_equal_weights_whatever_the_workers(store, tmp_path):
+    first, history = train(store, ResumeState(tmp_path, "a"))
+    second, again = train(store, ResumeState(tmp_path, "b"), workers=2)
+    assert same(first, second)
+    assert results(history) == results(again)
+    other, _ = train(store, ResumeState(tmp_path, "c"), seed=1)
+    assert not same(first, other)
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_interrupted_and_resumed_equals_undisturbed(store, tmp_path, monkeypatch):
+    """Killed in the middle of the third epoch; the whole epochs before it are kept."""
+    undisturbed, history = train(store, ResumeState(tmp_path, "a"))
+    steps, real = [], engine._loss
+
+    def dying(*args):
+        steps.append(1)
+        if len(steps) == 6:  # two batches an epoch
+            raise Killed
+        return real(*args)
+
+    monkeypatch.setattr(engine, "_loss", dying)
+    with pytest.raises(Killed):
+        train(store, ResumeState(tmp_path, "b"))
+    monkeypatch.setattr(engine, "_loss", real)
+    assert len(ResumeState(tmp_path, "b").load()["history"]) == 2
+    resumed, again = train(store, ResumeState(tmp_path, "b"))
+    assert same(undisturbed, resumed)
+    assert results(history) == results(again)
+
+
+def test_training_lowers_the_error(store, tmp_path):
+    _, history = train(store, ResumeState(tmp_path, "a"), epochs=15, lr=4e-3)
+    assert history[-1]["val_mae"] < 0.7 * history[0]["val_mae"]
+    assert history[-1]["train_loss"] < 0.7 * history[0]["train_loss"]
+    rates = [row["lr"] for row in history]
+    assert max(rates) == pytest.approx(4e-3, rel=0.02)
+    assert rates[-1] < 0.02 * max(rates)
+
+
+def test_bfloat16_trains_too(store, tmp_path):
+    runtime = Runtime(device=torch.device("cpu"), dtype=torch.bfloat16)
+    _, history = train(store, ResumeState(tmp_path, "a"), runtime=runtime, epochs=6, lr=4e-3)
+    assert history[-1]["val_mae"] < history[0]["val_mae"]
+
+
+def test_validation_only_when_due_and_always_at_the_end(store, tmp_path):
+    _, history = train(store, ResumeState(tmp_path, "a"), epochs=5, validate_every=2)
+    assert [bool(np.isfinite(row["val_mae"])) for row in history] == [False, True, False, True, True]
+
+
+def test_early_stop(store, tmp_path, monkeypatch):
+    errors = iter([5.0, 4.0, 4.5, 4.2, 3.0, 2.0])
+    monkeypatch.setattr(engine, "evaluate", lambda *args: {"val_loss": 1.0, "val_mae": next(errors), "val_nme": 1.0})
+    _, history = train(store, ResumeState(tmp_path, "a"), epochs=6, patience=2)
+    assert [row["val_mae"] for row in history] == [5.0, 4.0, 4.5, 4.2]
+
+
+def test_frozen_epochs_leave_the_backbone_as_it_was(store, tmp_path):
+    torch.manual_seed(0)
+    start, _ = build_model(NETWORK, {"name": "regression"}, num_points=68, channels=1, size=32)
+    weights, _ = train(store, ResumeState(tmp_path, "a"), epochs=1, frozen_epochs=1, ema=0.0)
+    before = start.backbone.state_dict()
+    assert all(torch.equal(weights[f"backbone.{name}"], value) for name, value in before.items())
+    assert not torch.equal(weights["head.2.weight"], start.head[2].weight)
+
+
+def test_missing_points_are_masked_in_batches(store):
+    import dataclasses
+
+    keypoints = store.keypoints.copy()
+    keypoints[:, 36] = np.nan
+    holes = dataclasses.replace(store, keypoints=keypoints)
+    transform = build(size=32, partners=POINTS.flip, **dict.fromkeys(AUGMENT, 0.0) | {"flip": 0.5})
+    loader, _ = train_loader(holes, np.arange(16), transform, batch_size=16, seed=0, workers=0, pin=False)
+    ((images, points, mask),) = list(loader)
+    assert images.shape == (16, 1, 32, 32) and images.dtype == torch.uint8
+    assert points.isfinite().all()
+    missing = (~mask).nonzero()
+    assert missing[:, 0].tolist() == list(range(16))
+    assert set(missing[:, 1].tolist()) == {36, 45}  # its partner where the picture was mirrored
+
+
+def test_every_epoch_has_its_own_order_and_every_face_once():
+    sampler = EpochSampler(np.arange(10, 30), 5, seed=0)
+    orders = []
+    for sampler.epoch in (0, 1):
+        orders.append(np.concatenate([rows for _, rows in sampler]))
+    assert all(sorted(order) == list(range(10, 30)) for order in orders)
+    assert (orders[0] != orders[1]).any()
+    sampler.epoch = 0
+    np.testing.assert_array_equal(np.concatenate([rows for _, rows in sampler]), orders[0])
+
+
+def test_a_device_that_is_not_there():
+    from pipeline.errors import UserError
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(UserError, match="torch finds no such device"):
+        make_runtime("cuda", "auto")
+    assert make_runtime("auto", "float32").dtype == torch.float32

@@ -1,0 +1,132 @@
+"""metrics.json, its tables and the report, on a tiny made-up run."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline import geometry
+from pipeline.annotations import BOX
+from pipeline.crops import AFFINE, CropStore
+from pipeline.ensemble import ensemble_files
+from pipeline.errors import UserError
+from pipeline.metrics import build_metrics, format_table, load_history, load_results, save_metrics
+from pipeline.predictions import Predictions
+from pipeline.report import PICTURES, write_report
+from pipeline.skeleton import Skeleton
+from pipeline.submission import write
+
+FOLD = np.array([4, 4, 1, 1])
+SHAPE = np.array([[10.0, 10], [20, 10]])  # the eyes, 10 px apart
+SKELETON = Skeleton(name="two", flip=np.array([1, 0]), eyes=(0, 1), edges=((0, 1),), regions={"eyes": (0, 1)})
+OFFSETS = {"a": [1, 1, 3, 3], "b": [-1, -1, -1, -5]}  # of x and y, in each train face; of the test faces: see below
+
+
+def write_store(folder: Path, keypoints: np.ndarray | None, count: int) -> None:
+    """Crops that are the photo itself, with one box around the points."""
+    folder.mkdir(parents=True)
+    table = pd.DataFrame({"image": "x.jpg", "source": "x"}, index=range(count))
+    table[BOX] = [0.0, 0.0, 32.0, 32.0]
+    table[AFFINE] = geometry.translation(0, 0).reshape(-1)
+    table.to_csv(folder / "faces.csv", index_label="face")
+    np.save(folder / "crops.npy", np.random.default_rng(0).integers(0, 255, (count, 32, 32), np.uint8))
+    np.save(folder / "photos.npy", np.zeros((count, 32, 32), np.uint8))
+    if keypoints is not None:
+        np.save(folder / "keypoints.npy", keypoints.astype(np.float32))
+    (folder / "store.json").write_text(json.dumps({"size": 32}))
+    assert len(CropStore.open(folder)) == count
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Two models, folds 4 and 1, four train and two test faces; test predictions are 1 and 5 px off."""
+    truth = np.repeat(SHAPE[None], 4, axis=0)
+    write_store(tmp_path / "crops" / "train", truth, 4)
+    write_store(tmp_path / "crops" / "test", None, 2)
+    pd.DataFrame({"face": range(4), "group": range(4), "fold": FOLD}).to_csv(tmp_path / "folds.csv", index=False)
+    write(tmp_path / "solution.csv", truth[:2])
+    for model, offset in OFFSETS.items():
+        for fold, off in ((4, 1), (1, 5)):
+            folder, rows = tmp_path / "runs" / model / f"fold{fold}", np.flatnonzero(fold == FOLD)
+            points = truth[rows] + np.array(offset)[rows, None, None]
+            Predictions(face=rows, points=points, spread=np.zeros((2, 2))).save(folder / "oof.npz")
+            Predictions(face=np.arange(2), points=truth[:2] + off, spread=np.zeros((2, 2))).save(folder / "test.npz")
+            history = {"epoch": [1, 2], "train_loss": [2, 1], "val_loss": [3, 2], "val_mae": [np.nan, off]}
+            pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
+    return tmp_path
+
+
+def names(run: Path) -> dict:
+    return {"crops": run / "crops", "folds_file": run / "folds.csv", "runs": run / "runs", "models": ["a", "b"],
+            "folds": [4, 1]}
+
+
+def blend(run: Path) -> None:
+    ensemble_files(run / "ensemble", **names(run) | {"crops": run / "crops" / "train"}, blend="mean")
+
+
+def test_metrics_by_hand(run: Path) -> None:
+    blend(run)
+    results = load_results(**names(run), ensemble=run / "ensemble", solution=run / "solution.csv")
+    metrics = build_metrics(results, SKELETON.eyes)
+    assert list(metrics) == ["ensemble", "models", "baseline"]
+    assert metrics["models"]["a"]["mae_folds"] == [1, 3]
+    assert metrics["models"]["a"]["mae"] == metrics["models"]["b"]["mae"] == 2
+    assert metrics["models"]["a"]["mae_sd"] == pytest.approx(2**0.5)
+    assert metrics["models"]["a"]["nme_folds"] == pytest.approx([10 * 2**0.5, 30 * 2**0.5])
+    assert metrics["ensemble"]["mae_folds"] == [0, 1]  # the mean of 1 and −1; of 3 and −1, and of 3 and −5
+    assert metrics["models"]["a"]["test_mae"] == 3  # the mean of the folds' predictions, 1 and 5 px off
+    assert metrics["ensemble"]["test_mae"] == 3
+    assert metrics["baseline"]["mae"] == pytest.approx(0, abs=1e-6)
+    save_metrics(run / "metrics.json", metrics)
+    assert json.loads((run / "metrics.json").read_text()) == metrics
+
+
+def test_table_has_every_model_and_fold(run: Path) -> None:
+    blend(run)
+    results = load_results(**names(run), ensemble=run / "ensemble", solution=run / "solution.csv")
+    lines = format_table(build_metrics(results, SKELETON.eyes), [4, 1]).splitlines()
+    assert lines[0].split() == ["MAE,", "px", "fold", "4", "fold", "1", "mean", "±", "sd", "OOF", "test"]
+    assert lines[2].split() == ["a", "1.000", "3.000", "2.000", "±", "1.414", "2.000", "3.000"]
+    assert lines[4].split() == ["ensemble", "0.000", "1.000", "0.500", "±", "0.707", "0.500", "3.000"]
+    assert lines[6].startswith("NME, %")
+    assert len(lines) == 11
+    assert len({len(line) for line in lines[:5]}) == 1
+
+
+def test_without_a_solution_and_without_eyes_there_is_no_such_score(run: Path) -> None:
+    blend(run)
+    keypoints = np.load(run / "crops" / "train" / "keypoints.npy")
+    keypoints[2:, 0] = np.nan
+    np.save(run / "crops" / "train" / "keypoints.npy", keypoints)
+    metrics = build_metrics(load_results(**names(run), ensemble=run / "ensemble", solution=None), SKELETON.eyes)
+    assert "test_mae" not in metrics["ensemble"]
+    assert metrics["ensemble"]["nme_folds"] == [0, None]
+    assert metrics["ensemble"]["nme_sd"] is None
+    save_metrics(run / "metrics.json", metrics)
+    assert "–" in format_table(metrics, [4, 1])
+
+
+def test_history_is_that_of_the_named_runs_and_all_faults_are_listed(run: Path) -> None:
+    history = load_history(run / "runs", ["b", "a"], [1])
+    assert history["run"].tolist() == ["b/fold1", "b/fold1", "a/fold1", "a/fold1"]
+    assert list(history)[:4] == ["run", "model", "fold", "epoch"]
+    (run / "runs" / "a" / "fold4" / "history.csv").write_text("")
+    with pytest.raises(UserError) as caught:
+        load_history(run / "runs", ["a", "c"], [4])
+    assert [fault.split("history.csv: ")[1][:9] for fault in caught.value.faults] == ["no traini", "not found"]
+
+
+def test_report_shows_every_picture_and_both_tables(run: Path) -> None:
+    blend(run)
+    results = load_results(**names(run), ensemble=run / "ensemble", solution=run / "solution.csv")
+    metrics = build_metrics(results, SKELETON.eyes)
+    write_report(run / "reports", results, metrics, load_history(run / "runs", ["a", "b"], [4, 1]), SKELETON)
+    page = (run / "reports" / "index.html").read_text()
+    assert sorted(file.name for file in (run / "reports" / "pictures").iterdir()) == sorted(PICTURES)
+    assert all(f"pictures/{name}" in page for name in PICTURES)
+    assert page.count("<table>") == 2
+    assert "<td>ensemble</td><td>0.000</td><td>1.000</td>" in page
+    assert "http" not in page

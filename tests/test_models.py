@@ -1,0 +1,159 @@
+"""One contract for every network, and one batch overfitted with every codec and loss it allows."""
+
+import pytest
+import timm
+import torch
+
+from pipeline.checkpoint import load_model, save_model
+from pipeline.errors import UserError
+from pipeline.losses import LOSSES, build_loss
+from pipeline.models import build_model
+from tests.conftest import WEIGHTS
+
+RESNET = {"name": "resnet", "backbone": "resnet10t", "pretrained": False, "width": 1.0, "head": "average",
+          "dropout": 0.0}
+UNET = {"name": "unet", "backbone": "resnet10t", "pretrained": False, "width": 1.0, "decoder": [32, 32, 32]}
+REGRESSION = {"name": "regression"}
+HEATMAP = {"name": "heatmap", "sigma": 1.0, "margin": 4.0, "decoder": "window"}
+NETWORKS = [
+    (RESNET, REGRESSION), (RESNET | {"head": "flatten", "backbone": "resnet18", "width": 0.25}, REGRESSION),
+    (RESNET | {"backbone": "tf_efficientnet_lite0", "head": "flatten"}, REGRESSION),
+    (UNET, HEATMAP), (UNET | {"decoder": [32, 16]}, HEATMAP | {"name": "gaussian"}),
+    (UNET | {"backbone": "tf_efficientnet_lite0"}, HEATMAP), (UNET | {"backbone": "resnet18", "width": 0.25}, HEATMAP),
+]
+names = [f"{network['name']}-{network['backbone']}-{codec['name']}" for network, codec in NETWORKS]
+
+
+@pytest.mark.parametrize(("network", "codec"), NETWORKS, ids=names)
+@pytest.mark.parametrize(("num_points", "channels", "size"), [(68, 1, 64), (1, 3, 96), (15, 1, 80)])
+def test_contract(network, codec, num_points, channels, size, tmp_path):
+    description = {"network": network, "codec": codec, "num_points": num_points, "channels": channels, "size": size}
+    torch.manual_seed(0)
+    model, target = build_model(**description)
+    images = torch.randint(0, 256, (2, channels, size, size), dtype=torch.uint8)
+    points = torch.rand(2, num_points, 2) * size
+    output = model(images)
+    wanted = target.encode(points)
+    assert output.shape == wanted.shape
+    assert target.decode(output).shape == (2, num_points, 2)
+    fitting = next(name for name, (_, kinds) in LOSSES.items() if target.kind in kinds)
+    build_loss(fitting, target.kind)(output, wanted, torch.ones(2, num_points, dtype=torch.bool)).backward()
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())
+    assert any(weight.grad.abs().sum() > 0 for weight in model.backbone.parameters())
+
+    save_model(tmp_path, model, description)
+    loaded, codec_again, again = load_model(tmp_path)
+    assert again == description
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(images), model.eval()(images), rtol=0, atol=0)
+    torch.testing.assert_close(codec_again.encode(points), wanted, rtol=0, atol=0)
+
+
+TINY = {"backbone": "resnet10t", "width": 0.25}
+OVERFIT = [(RESNET | TINY, REGRESSION, name) for name, (_, kinds) in LOSSES.items() if "points" in kinds]
+OVERFIT += [(UNET | TINY, HEATMAP, "cross_entropy"), (UNET | TINY, HEATMAP | {"name": "gaussian"}, "mse")]
+overfit_names = [f"{network['name']}-{codec['name']}-{loss}" for network, codec, loss in OVERFIT]
+
+
+@pytest.mark.parametrize(("network", "codec", "loss"), OVERFIT, ids=overfit_names)
+def test_overfits_one_batch(network, codec, loss):
+    """Points inside the view and up to 4 px outside it are learned to within a pixel of 64, or a cell for mse."""
+    torch.manual_seed(0)
+    model, target = build_model(network, codec, num_points=4, channels=1, size=64)
+    images = torch.randint(0, 256, (2, 1, 8, 8), dtype=torch.uint8).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    points = torch.rand(2, 4, 2) * 63
+    points[:, 0] = torch.tensor([-4.0, 30.0])
+    points[:, 1] = torch.tensor([20.0, 67.0])
+    wanted, mask = target.encode(points), torch.ones(2, 4, dtype=torch.bool)
+    criterion, steps = build_loss(loss, target.kind), 120
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        value = criterion(model(images), wanted, mask)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        schedule.step()
+    error = (target.decode(model(images)) - points).abs()
+    assert error.max() < (4.0 if codec["name"] == "gaussian" else 1.0)
+
+
+def test_freezing_leaves_batch_norm_alone():
+    from pipeline.engine import _set_training
+
+    model, _ = build_model(RESNET, REGRESSION, num_points=2, channels=1, size=32)
+    before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
+    _set_training(model, frozen=True)
+    model(torch.randint(0, 256, (4, 1, 32, 32), dtype=torch.uint8)).sum().backward()
+    assert all(weight.grad is None for weight in model.backbone.parameters())
+    assert all(weight.grad is not None for weight in model.head.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.backbone.state_dict().items())
+    _set_training(model, frozen=False)
+    assert all(weight.requires_grad for weight in model.parameters())
+
+
+def test_weights_from_a_file_are_loaded_and_grey_sums_them():
+    path = WEIGHTS / "tf_efficientnet_lite0.safetensors"
+    if not path.is_file():
+        pytest.skip("no ImageNet weights here (../shared/weights)")
+    network = UNET | {"backbone": "tf_efficientnet_lite0", "pretrained": str(path)}
+    grey, _ = build_model(network, HEATMAP, num_points=2, channels=1, size=64)
+    rgb, _ = build_model(network, HEATMAP, num_points=2, channels=3, size=64)
+    torch.testing.assert_close(grey.backbone.conv_stem.weight, rgb.backbone.conv_stem.weight.sum(1, keepdim=True))
+    random = timm.create_model("tf_efficientnet_lite0", features_only=True)
+    assert not torch.equal(random.conv_stem.weight, rgb.backbone.conv_stem.weight)
+
+
+def test_a_grey_picture_gives_the_same_features_as_its_rgb_copy():
+    path = WEIGHTS / "tf_efficientnet_lite0.safetensors"
+    if not path.is_file():
+        pytest.skip("no ImageNet weights here (../shared/weights)")
+    network = UNET | {"backbone": "tf_efficientnet_lite0", "pretrained": str(path)}
+    grey, rgb = (build_model(network, HEATMAP, num_points=2, channels=c, size=64)[0].eval() for c in (1, 3))
+    images = torch.randint(0, 256, (1, 1, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        features = [m.backbone(m.normalize(x))[-1] for m, x in ((grey, images), (rgb, images.expand(-1, 3, -1, -1)))]
+    torch.testing.assert_close(*features, rtol=1e-3, atol=1e-3)
+
+
+def test_no_hub_is_said_and_never_random(monkeypatch):
+    def offline(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", offline)
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_url", offline)
+    with pytest.raises(UserError, match=r"from the hub \(no network\).*path to a weights file, or false"):
+        build_model(RESNET | {"pretrained": True}, REGRESSION, num_points=2, channels=1, size=32)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pretrained": "gone.safetensors"}, "no weights file at 'gone.safetensors'"),
+        ({"backbone": "resnet19"}, "timm has no such model"),
+        ({"name": "vgg"}, "choose one of resnet, unet"),
+        ({"backbone": "tf_efficientnet_lite0", "width": 0.5}, "only timm's ResNets"),
+    ],
+)
+def test_bad_networks_are_named(change, message):
+    with pytest.raises(UserError, match=message):
+        build_model(RESNET | change, REGRESSION, num_points=2, channels=1, size=32)
+
+
+def test_a_broken_weights_file_is_named(tmp_path):
+    path = tmp_path / "broken.safetensors"
+    path.write_bytes(b"nonsense")
+    with pytest.raises(UserError, match=r"could not be loaded from .*broken.safetensors"):
+        build_model(RESNET | {"pretrained": str(path)}, REGRESSION, num_points=2, channels=1, size=32)
+
+
+@pytest.mark.parametrize(
+    ("network", "codec", "message"),
+    [
+        (RESNET, HEATMAP, "its codec must be regression"), (UNET, REGRESSION, "its codec must be heatmap or gaussian"),
+        (UNET, HEATMAP | {"margin": 9.0}, "at most 8"), (UNET | {"decoder": [8] * 5}, HEATMAP, "decoder has 5 entries"),
+    ],
+)
+def test_what_does_not_go_together_is_said(network, codec, message):
+    with pytest.raises(UserError, match=message):
+        build_model(network, codec, num_points=2, channels=1, size=64)

@@ -1,0 +1,110 @@
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.errors import UserError
+from pipeline.params import load_params
+
+ROOT = Path(__file__).parents[1]
+PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
+
+
+def changed(tmp_path, edit):
+    values = YAML(typ="safe", pure=True).load(ROOT / "presets" / "sample.yaml")
+    edit(values)
+    path = tmp_path / "params.yaml"
+    YAML().dump(values, path)
+    return path
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_presets_are_valid(path):
+    assert len(PRESETS) >= 3
+    assert load_params(path).train.models
+
+
+def test_params_start_as_the_sample_preset():
+    assert (ROOT / "params.yaml").read_text() == (ROOT / "presets" / "sample.yaml").read_text()
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_every_knob_of_the_sample_preset_has_a_comment(path):
+    """A comment on its line, or the key has keys of its own, or the key was explained higher up."""
+    explained = set()
+    for line in path.read_text().splitlines():
+        key, _, rest = line.strip().partition(":")
+        if "#" in line:
+            explained.add(key)
+        elif rest.strip() and not line.startswith("#"):
+            known = key in explained or rest.strip().startswith("{") or key in {"name", "backbone"}
+            assert known, f"{path.name}: {line}"
+    assert len(explained) > 40
+
+
+def test_scientific_notation_is_a_number(tmp_path):
+    path = changed(tmp_path, lambda values: None)
+    text = path.read_text()
+    assert "lr: 0.002" in text
+    path.write_text(text.replace("lr: 0.002", "lr: 1e-05"))
+    params = load_params(path)
+    assert {model.lr for model in params.models.values()} == {1e-5}
+
+
+def test_all_faults_at_once_each_naming_key_value_and_what_is_allowed(tmp_path):
+    def spoil(values):
+        values["crop"]["size"] = "big"
+        values["crop"]["sise"] = 3
+        values["augment"]["flip"] = 1.5
+        values["models"]["resnet"]["lr"] = -1
+        values["ensemble"]["blend"] = "average"
+        values["split"]["folds"] = [0, 0]
+        del values["train"]["seed"]
+        values["models"]["unet"]["network"]["name"] = "vnet"
+
+    path = changed(tmp_path, spoil)
+    with pytest.raises(UserError) as error:
+        load_params(path)
+    faults = "\n".join(error.value.faults)
+    for wanted in (
+        "crop.size is 'big': input should be a valid integer",
+        "crop.sise: unknown key",
+        "augment.flip is 1.5: input should be less than or equal to 1",
+        "models.resnet.lr is -1: input should be greater than 0",
+        "ensemble.blend is 'average': input should be 'mean', 'median' or 'weights'",
+        "split.folds is [0, 0]: value error, a fold stands twice",
+        "train.seed: missing",
+        "models.unet.network",
+    ):
+        assert wanted in faults
+    assert len(error.value.faults) == 8
+    assert all(str(path) in fault for fault in error.value.faults)
+
+
+def test_models_to_train_must_be_described(tmp_path):
+    path = changed(tmp_path, lambda values: values["train"].update(models=["resnet", "vit"]))
+    with pytest.raises(UserError, match="train.models names vit, but models has only"):
+        load_params(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [1", "not readable as YAML"), ("", "valid dictionary"), ("- 1", "valid dictionary")]
+)
+def test_no_params_at_all(tmp_path, text, message):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_params(path)
+
+
+def test_a_missing_file_says_what_to_copy(tmp_path):
+    with pytest.raises(UserError, match="cp presets/sample.yaml"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_unknown_model_or_fold_lists_the_known():
+    params = load_params(ROOT / "presets" / "sample.yaml")
+    with pytest.raises(UserError, match="known are resnet, unet|known are unet, resnet"):
+        params.model("vit")
+    with pytest.raises(UserError, match="has only 0, 1, 2"):
+        params.fold(9)

@@ -1,0 +1,70 @@
+"""Prediction files: what is written is what is read, and a bad file is named."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.predictions import Predictions, load_runs
+
+
+def make(faces: list[int], value: float = 0.1) -> Predictions:
+    shape = (len(faces), 2)
+    return Predictions(face=np.array(faces), points=np.full((*shape, 2), value), spread=np.full(shape, 0.5))
+
+
+def test_round_trip_is_exact(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "oof.npz"
+    make([4, 2, 7]).save(path)
+    found = Predictions.load(path)
+    assert found.face.tolist() == [4, 2, 7]
+    assert found.face.dtype == np.int64
+    assert found.points.dtype == found.spread.dtype == np.float32
+    assert (found.points == np.float32(0.1)).all()
+    assert found.points.shape == (3, 2, 2)
+    assert (found.spread == 0.5).all()
+    assert [file.name for file in path.parent.iterdir()] == ["oof.npz"]
+
+
+def test_by_face_sorts_all_arrays_alike() -> None:
+    points = np.arange(12.0).reshape(3, 2, 2)
+    found = Predictions(face=np.array([2, 0, 1]), points=points, spread=points[..., 0]).by_face()
+    assert found.face.tolist() == [0, 1, 2]
+    assert found.points[:, 0, 0].tolist() == [4, 8, 0]
+    assert found.spread[:, 0].tolist() == [4, 8, 0]
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match=re.escape("points (3, 2, 2)")):
+        Predictions(face=np.arange(2), points=np.zeros((3, 2, 2)), spread=np.zeros((3, 2)))
+
+
+def test_missing_broken_and_foreign_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"gone\.npz: not found"):
+        Predictions.load(tmp_path / "gone.npz")
+    broken = tmp_path / "broken.npz"
+    make([0]).save(broken)
+    broken.write_bytes(broken.read_bytes()[:100])
+    foreign, single, pickled = tmp_path / "foreign.npz", tmp_path / "single.npz", tmp_path / "pickled.npz"
+    np.savez(foreign, face=np.arange(2), points=np.zeros((3, 2, 2)), spread=np.zeros((3, 2)))
+    with single.open("wb") as file:
+        np.save(file, np.zeros(3))
+    np.savez(pickled, face=np.array([0], object), points=np.zeros((1, 1, 2)), spread=np.zeros((1, 1)))
+    for path in (broken, foreign, single, pickled):
+        with pytest.raises(UserError, match=re.escape(f"{path}: no prediction file")):
+            Predictions.load(path)
+
+
+def test_runs_are_read_by_name_and_all_that_is_missing_is_listed(tmp_path: Path) -> None:
+    for model, fold in (("a", 0), ("a", 3), ("stale", 0)):
+        make([fold]).save(tmp_path / model / f"fold{fold}" / "oof.npz")
+    found = load_runs(tmp_path, ["a"], [0, 3], "oof")
+    assert {model: list(folds) for model, folds in found.items()} == {"a": [0, 3]}
+    assert found["a"][3].face.tolist() == [3]
+    with pytest.raises(UserError) as caught:
+        load_runs(tmp_path, ["a", "b"], [0, 1], "oof")
+    assert [fault.split(":")[0] for fault in caught.value.faults] == [
+        str(tmp_path / name / "oof.npz") for name in ("a/fold1", "b/fold0", "b/fold1")
+    ]
