@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pipeline import geometry
+from pipeline.codecs import Regression
+from pipeline.predict import predict_points
+from pipeline.runtime import Runtime
+
+RUNTIME = Runtime(device=torch.device("cpu"), dtype=torch.float32)
+PARTNERS = np.array([1, 0, 2])
+CODEC = Regression(size=32)
+
+
+class Brightest(nn.Module):
+    """Finds the left ear at the brightest pixel, the right one at the darkest, the nose at the view's middle."""
+
+    def forward(self, images):
+        flat = images.float().flatten(1)
+        found = [torch.stack([index % 32, index // 32], -1) for index in (flat.argmax(1), flat.argmin(1))]
+        middle = torch.full_like(found[0], 0) + 15.5
+        return CODEC.encode(torch.stack([*map(torch.Tensor.float, found), middle], 1))
+
+
+class Constant(nn.Module):
+    """The same view pixels for every picture: a network with a bias to one side."""
+
+    def forward(self, images):
+        return CODEC.encode(torch.tensor([[[10.0, 4.0], [20.0, 4.0], [16.0, 9.0]]]).expand(len(images), -1, -1))
+
+
+def predict(network, store, **options):
+    options = {"batch_size": 5, "flip": False} | options
+    return predict_points(network, CODEC, store, np.arange(8), partners=PARTNERS, runtime=RUNTIME, **options)
+
+
+def test_points_come_back_in_photo_pixels(store):
+    points, spread = predict(Constant(), store)
+    view = geometry.transform(store.view_affines[:8], points)
+    np.testing.assert_allclose(view, np.broadcast_to([[10, 4], [20, 4], [16, 9]], (8, 3, 2)), atol=1e-3)
+    assert (spread == 0).all() and points.dtype == np.float32
+
+
+def test_flipping_averages_the_mirrored_answer_with_names_swapped(store):
+    """Mirrored, (20, 4) is the left ear's place: 31 − 20 = 11; the mean of 10 and 11 is 10.5, each half a pixel off."""
+    points, spread = predict(Constant(), store, flip=True)
+    view = geometry.transform(store.view_affines[:8], points)
+    np.testing.assert_allclose(view[0], [[10.5, 4], [20.5, 4], [15.5, 9]], atol=1e-3)
+    scale = store.view_affines[:8, 0, 0]
+    np.testing.assert_allclose(spread, 0.5 / np.repeat(scale[:, None], 3, 1), rtol=1e-3)
+
+
+def test_a_picture_mirrored_by_test_time_augmentation_is_the_picture(store):
+    """Without names to swap, what is found in the picture is found at the same place in its mirror image."""
+    plain, _ = predict_points(
+        Brightest(), CODEC, store, np.arange(8), partners=np.arange(3), runtime=RUNTIME, batch_size=8, flip=False)
+    both, spread = predict_points(
+        Brightest(), CODEC, store, np.arange(8), partners=np.arange(3), runtime=RUNTIME, batch_size=8, flip=True)
+    unique = spread.max(1) < 1e-3  # faces whose brightest and darkest pixel is the only one
+    assert unique.sum() >= 4
+    np.testing.assert_allclose(both[unique], plain[unique], atol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [0.8, 1.25])
+def test_scales_look_at_an_enlarged_view(store, scale):
+    """The middle of the view is the same photo pixel at every scale; other view pixels lie nearer to or farther."""
+    points, _ = predict(Constant(), store, scales=[scale])
+    view = geometry.transform(store.view_affines[:8], points)
+    expected = (np.array([[10, 4], [20, 4], [16, 9]]) - 15.5) / scale + 15.5
+    np.testing.assert_allclose(view[0], expected, atol=1e-3)
+
+
+def test_the_batch_size_changes_nothing(store):
+    np.testing.assert_array_equal(predict(Brightest(), store)[0], predict(Brightest(), store, batch_size=3)[0])
