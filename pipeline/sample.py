@@ -346,7 +346,7 @@ def make_sample(root: Path, *, train_faces: int, test_faces: int, seed: int, job
     faults = [f"{name} is {given[name]}: give {low} or more" for name, low in least.items() if given[name] < low]
     if faults:
         raise UserError(*faults)
-    root = Path(root)
+    root = Path(root).resolve()  # workers may have been started elsewhere
     new, old = root.with_name(f".{root.name}.new"), root.with_name(f".{root.name}.old")
     for leftover in (new, old):
         shutil.rmtree(leftover, ignore_errors=True)

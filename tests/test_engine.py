@@ -79,8 +79,8 @@ def test_training_lowers_the_error(store, tmp_path):
     assert history[-1]["val_mae"] < 0.7 * history[0]["val_mae"]
     assert history[-1]["train_loss"] < 0.7 * history[0]["train_loss"]
     rates = [row["lr"] for row in history]
-    assert max(rates) == pytest.approx(4e-3, rel=0.02)
-    assert rates[-1] < 0.02 * max(rates)
+    assert max(rates) == pytest.approx(4e-3, rel=0.05)
+    assert rates[-1] < 0.05 * max(rates)
 
 
 def test_bfloat16_trains_too(store, tmp_path):

@@ -57,7 +57,7 @@ overfit_names = [f"{network['name']}-{codec['name']}-{loss}" for network, codec,
 
 @pytest.mark.parametrize(("network", "codec", "loss"), OVERFIT, ids=overfit_names)
 def test_overfits_one_batch(network, codec, loss):
-    """Points inside the view and up to 4 px outside it are learned to within a pixel of 64, or a cell for mse."""
+    """Points inside the view and up to 4 px outside it are learned to within a pixel of 64, or 1.5 by mse."""
     torch.manual_seed(0)
     model, target = build_model(network, codec, num_points=4, channels=1, size=64)
     images = torch.randint(0, 256, (2, 1, 8, 8), dtype=torch.uint8).repeat_interleave(8, 2).repeat_interleave(8, 3)
@@ -65,8 +65,8 @@ def test_overfits_one_batch(network, codec, loss):
     points[:, 0] = torch.tensor([-4.0, 30.0])
     points[:, 1] = torch.tensor([20.0, 67.0])
     wanted, mask = target.encode(points), torch.ones(2, 4, dtype=torch.bool)
-    criterion, steps = build_loss(loss, target.kind), 120
-    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    criterion, steps = build_loss(loss, target.kind), 300
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         value = criterion(model(images), wanted, mask)
@@ -75,7 +75,7 @@ def test_overfits_one_batch(network, codec, loss):
         optimizer.step()
         schedule.step()
     error = (target.decode(model(images)) - points).abs()
-    assert error.max() < (4.0 if codec["name"] == "gaussian" else 1.0)
+    assert error.max() < (1.5 if codec["name"] == "gaussian" else 1.0)
 
 
 def test_freezing_leaves_batch_norm_alone():

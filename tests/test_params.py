@@ -106,5 +106,5 @@ def test_unknown_model_or_fold_lists_the_known():
     params = load_params(ROOT / "presets" / "sample.yaml")
     with pytest.raises(UserError, match="known are resnet, unet|known are unet, resnet"):
         params.model("vit")
-    with pytest.raises(UserError, match="has only 0, 1, 2"):
+    with pytest.raises(UserError, match="has only 1, 2, 3"):
         params.fold(9)
