@@ -34,8 +34,8 @@ def load_model(folder: Path) -> tuple[nn.Module, Codec, dict]:
         raise UserError(f"{error.filename or folder}: no trained model here; run the train stage first") from None
     except (json.JSONDecodeError, SafetensorError) as error:
         raise UserError(f"{folder}: the model is not readable ({error}); train it again") from None
-    offline = {**description, "network": {**description["network"], "pretrained": False}}
-    network, codec = build_model(**offline)
+    offline = {"pretrained": False} if "pretrained" in description["network"] else {}
+    network, codec = build_model(**{**description, "network": description["network"] | offline})
     network.load_state_dict(state)
     return network.eval(), codec, description
 

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from pipeline import geometry
 from pipeline.annotations import BOX, Annotations
 from pipeline.errors import UserError
+from pipeline.photos import Photos
 
 AFFINE = ["m00", "m01", "m02", "m10", "m11", "m12"]
 THUMBNAIL = 32
@@ -103,7 +104,7 @@ def write_crops(
     Raises:
         UserError: names every photo that is missing or unreadable.
     """
-    faces = annotations.faces
+    faces, source = annotations.faces, Photos(root, annotations.photos)
     side = store_size(size, slack)
     affines = geometry.crop_affine(faces[BOX].to_numpy(), size=size, margin=margin, down=down)
     border = (side - size) // 2
@@ -117,9 +118,9 @@ def write_crops(
     sizes = np.zeros((len(faces), 2), np.int64)
 
     def cut(image: str, rows: np.ndarray) -> str | None:
-        photo = read_photo(root / image, color)
+        photo = source.read(image, color)
         if photo is None:
-            return f"{root / image} (line {faces.line[rows[0]]} of the annotations): missing or not a readable image"
+            return f"{faces['where'].iloc[rows[0]]}: photo {root / image} is missing or not a readable image"
         for row in rows:
             crops[row] = warp(photo, affines[row], side)
             photos[row] = thumbnail(photo)
@@ -134,7 +135,7 @@ def write_crops(
         shutil.rmtree(partial)
         raise UserError(*faults)
     crops.flush()
-    table = faces.drop(columns="line").assign(
+    table = faces.drop(columns="where").assign(
         photo_width=sizes[:, 0], photo_height=sizes[:, 1],
         source=faces.image.str.split("/").str[0].where(faces.image.str.contains("/"), "photos"),
     )
@@ -146,18 +147,6 @@ def write_crops(
     (partial / "store.json").write_text(json.dumps({"size": size}))
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)
-
-
-def read_photo(path: Path, color: str) -> np.ndarray | None:
-    """The photo as (H, W) grey or (H, W, 3) RGB uint8, or None where there is no readable one.
-
-    EXIF rotation is ignored: annotations are made on the pixels as they are stored.
-    """
-    data = np.fromfile(path, np.uint8) if path.is_file() else np.empty(0, np.uint8)
-    if not data.size:
-        return None
-    flags = cv2.IMREAD_GRAYSCALE if color == "grey" else cv2.IMREAD_COLOR_RGB
-    return cv2.imdecode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
 
 
 def thumbnail(photo: np.ndarray) -> np.ndarray:

@@ -55,14 +55,15 @@ class Schedule:
 
 def fit(
     network: nn.Module, codec: Codec, loss: Loss, store: CropStore, train_rows: np.ndarray, val_rows: np.ndarray, *,
-    transform: Transform, eyes: tuple[int, int], schedule: Schedule, runtime: Runtime, seed: int, workers: int,
+    transform: Transform, eyes: tuple[int, int] | None, schedule: Schedule, runtime: Runtime, seed: int, workers: int,
     resume: ResumeState, label: str = "train",
 ) -> tuple[nn.Module, list[dict]]:
     """Train `network` on faces `train_rows` of the store, watching it on `val_rows`.
 
     Returns:
         The averaged network and the history, one row an epoch: `epoch`, `lr`, `train_loss`, `val_loss`, `val_mae`
-        (photo pixels), `val_nme` (percent), `seconds`, `images_per_second`; NaN where an epoch had no validation.
+        (photo pixels), `val_nme` (percent), `seconds`, `images_per_second`; NaN where an epoch had no validation,
+        and as the NME of a skeleton without eyes.
     """
     loader, sampler = train_loader(
         store, train_rows, transform, batch_size=schedule.batch_size, seed=seed, workers=workers,
@@ -120,7 +121,8 @@ def describe(label: str, row: dict) -> str:
     """One line about an epoch."""
     text = f"{label} epoch {row['epoch']}: loss {row['train_loss']:.4f}"
     if not np.isnan(row["val_mae"]):
-        text += f", validation {row['val_loss']:.4f}, MAE {row['val_mae']:.3f} px, NME {row['val_nme']:.2f}%"
+        text += f", validation {row['val_loss']:.4f}, MAE {row['val_mae']:.3f} px"
+        text += "" if np.isnan(row["val_nme"]) else f", NME {row['val_nme']:.2f}%"
     return f"{text}, {row['images_per_second']:.0f} images/s"
 
 
@@ -156,7 +158,7 @@ def _loss(network: nn.Module, codec: Codec, loss: Loss, batch: Batch, runtime: R
 
 @torch.inference_mode()
 def evaluate(
-    network: nn.Module, codec: Codec, loss: Loss, store: CropStore, rows: np.ndarray, eyes: tuple[int, int],
+    network: nn.Module, codec: Codec, loss: Loss, store: CropStore, rows: np.ndarray, eyes: tuple[int, int] | None,
     runtime: Runtime, batch_size: int = 128,
 ) -> dict[str, float]:
     """Loss, MAE (photo pixels) and NME (percent) on faces `rows`, un-augmented."""

@@ -49,8 +49,8 @@ def photo_names(images: Sequence[str], pattern: str | None = None) -> list[str]:
     if "photo" not in regex.groupindex:
         raise UserError(f"split.photo_pattern {pattern!r} has no group named photo; write (?P<photo>…)")
     matches = [regex.match(image) for image in images]
-    if pattern and images and not any(matches):
-        raise UserError(f"split.photo_pattern {pattern!r} matches no image, for example not {images[0]!r}")
+    if pattern and matches and not any(matches):
+        raise UserError(f"split.photo_pattern {pattern!r} matches no image, for example not {next(iter(images))!r}")
     return [(match and match["photo"]) or image for image, match in zip(images, matches, strict=True)]
 
 

@@ -17,8 +17,10 @@ from pipeline.ensemble import average_folds, pool_oof, read_fold
 from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.predictions import Predictions, load_runs
-from pipeline.scoring import fold_summary, mae, mean_shape_oof, mean_shape_points, nme
+from pipeline.scoring import fold_summary, mae, mean_shape_oof, mean_shape_points, nme, rmse
 from pipeline.submission import read_solution
+
+HEADS = {"mae": "MAE, px", "nme": "NME, %", "rmse": "RMSE, px"}  # of the tables, by the score they show
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,18 +87,19 @@ def load_results(
     )
 
 
-def build_metrics(results: Results, eyes: tuple[int, int]) -> dict:
+def build_metrics(results: Results, eyes: tuple[int, int] | None) -> dict:
     """What `metrics.json` holds.
 
     Returns:
-        `ensemble`, `models` (name → scores) and `baseline`. Scores are those of `fold_summary`, with `test_mae` and
-        `test_nme` where there is a solution. A score that does not exist is None.
+        `ensemble`, `models` (name → scores) and `baseline`. Scores are those of `fold_summary`, with `test_mae`,
+        `test_nme` and `test_rmse` where there is a solution. A score that does not exist is None.
     """
     def scores(candidate: Candidate) -> dict:
         found = fold_summary(candidate.oof, results.train.keypoints, results.fold, results.folds, eyes)
         if results.solution is not None:
             found["test_mae"] = mae(candidate.test, results.solution)
             found["test_nme"] = nme(candidate.test, results.solution, eyes)
+            found["test_rmse"] = rmse(candidate.test, results.solution)
         return {key: _none_for_nan(value) for key, value in found.items()}
 
     return {
@@ -117,10 +120,10 @@ def score_rows(metrics: dict) -> dict[str, dict]:
 
 
 def table(metrics: dict, name: str, folds: Sequence[int]) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows of the table of one score, `mae` or `nme`: each fold, their mean ± sd, pooled OOF, and test."""
+    """Heads and rows of the table of one score of `HEADS`: each fold, their mean ± sd, pooled OOF, and test."""
     rows = score_rows(metrics)
     tested = f"test_{name}" in metrics["ensemble"]
-    heads = [{"mae": "MAE, px", "nme": "NME, %"}[name], *(f"fold {fold}" for fold in folds), "mean ± sd", "OOF"]
+    heads = [HEADS[name], *(f"fold {fold}" for fold in folds), "mean ± sd", "OOF"]
     body = []
     for label, scores in rows.items():
         spread = f"{_show(scores[f'{name}_mean'])} ± {_show(scores[f'{name}_sd'])}"
@@ -129,11 +132,16 @@ def table(metrics: dict, name: str, folds: Sequence[int]) -> tuple[list[str], li
     return heads + ["test"] * tested, body
 
 
+def tables(metrics: dict, folds: Sequence[int]) -> list[tuple[list[str], list[list[str]]]]:
+    """The `table` of every score of `HEADS` that any row has: points without eyes have no NME."""
+    scored = [name for name in HEADS if any(row[name] is not None for row in score_rows(metrics).values())]
+    return [table(metrics, name, folds) for name in scored]
+
+
 def format_table(metrics: dict, folds: Sequence[int]) -> str:
-    """The metrics as two tables for the console, MAE and NME: a row for each model, a column for each fold."""
+    """The metrics as tables for the console, MAE, NME and RMSE: a row for each model, a column for each fold."""
     blocks = []
-    for name in ("mae", "nme"):
-        heads, body = table(metrics, name, folds)
+    for heads, body in tables(metrics, folds):
         widths = [max(map(len, column)) for column in zip(heads, *body, strict=True)]
         lines = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in (heads, *body)]
         blocks.append("\n".join("  ".join(line) for line in lines))

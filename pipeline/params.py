@@ -6,11 +6,13 @@ The library's functions take plain values; only the stages read this.
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import UserError
+from pipeline.skeleton import Skeleton, get_skeleton, make_skeleton
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -25,14 +27,68 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Data(Section):
+class CustomSkeleton(Section):
+    """A point set of one's own; see `pipeline.skeleton.make_skeleton`."""
+
+    points: Count
+    pairs: list[list[int]] = []
+    eyes: list[int] | None = None
+    edges: list[list[int]] = []
+    regions: dict[str, list[int]] = {}
+    names: list[str] | None = None
+
+    @model_validator(mode="after")
+    def _possible(self) -> "CustomSkeleton":
+        try:
+            make_skeleton("custom", **self.model_dump())
+        except UserError as error:
+            faults = [PydanticCustomError("skeleton", "{fault}", {"fault": fault}) for fault in error.faults]
+            details = [InitErrorDetails(type=fault, input=self) for fault in faults]
+            raise ValidationError.from_exception_data("skeleton", details) from None
+        return self
+
+
+def _name_or_skeleton(value: object) -> str | CustomSkeleton:
+    if isinstance(value, dict | CustomSkeleton):
+        return CustomSkeleton.model_validate(value)
+    if not isinstance(value, str):
+        raise ValueError("neither a name nor a mapping with `points` and what else describes them")
+    try:
+        return get_skeleton(value).name
+    except UserError as error:
+        raise ValueError(str(error)) from None
+
+
+class Points(Section):
+    """Which points the faces have: the name of a skeleton, or a description of one's own."""
+
+    skeleton: Annotated[str | CustomSkeleton, PlainValidator(_name_or_skeleton)]
+
+    def get_skeleton(self) -> Skeleton:
+        """The point set that `skeleton` names or describes."""
+        if isinstance(self.skeleton, str):
+            return get_skeleton(self.skeleton)
+        return make_skeleton("custom", **self.skeleton.model_dump())
+
+
+class Data(Points):
     """Where the competition lies and which points it has."""
 
     root: str
     train: str
-    test: str
+    test: str | None
     solution: str | None
-    skeleton: str
+    format: Literal["auto", "dlib_xml", "pts", "asf", "csv_points", "kaggle_pixels", "wflw", "coco"]
+    box: Literal["photo", "points"]
+    points: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Data":
+        if self.solution is not None and self.test is None:
+            raise ValueError("solution names a file, but test is null; a solution is that of the test faces")
+        if self.points is not None and len(set(self.points)) != len(self.points):
+            raise ValueError("points names a point twice")
+        return self
 
 
 class Sample(Section):
@@ -48,7 +104,7 @@ class Crop(Section):
     """See `pipeline.crops.write_crops`."""
 
     size: Annotated[int, Field(ge=16, le=1024)]
-    margin: Annotated[float, Field(ge=1, le=4)]
+    margin: Annotated[float, Field(ge=0.25, le=4)]
     down: Annotated[float, Field(ge=-0.5, le=0.5)]
     slack: Annotated[float, Field(ge=1, le=3)]
     color: Literal["grey", "rgb"]
@@ -88,6 +144,7 @@ class ResNetParams(Section):
     backbone: str
     pretrained: bool | str
     width: Positive
+    stem: Literal["sum", "mean"]
     head: Literal["average", "flatten"]
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
@@ -100,6 +157,28 @@ class UNetParams(Section):
     pretrained: bool | str
     width: Positive
     decoder: Annotated[list[Count], Field(min_length=1, max_length=5)]
+    upsample: Literal["nearest", "transposed"]
+
+
+class SimpleNetParams(Section):
+    """See `pipeline.models.simplenet.SimpleNet`."""
+
+    name: Literal["simplenet"]
+    channels: Annotated[list[Count], Field(min_length=1)]
+    hidden: Annotated[list[Count], Field(min_length=2, max_length=2)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+
+
+class SmallCNNParams(Section):
+    """See `pipeline.models.smallcnn.SmallCNN`."""
+
+    name: Literal["smallcnn"]
+    channels: Annotated[list[Count], Field(min_length=3, max_length=6)]
+    kernels: Annotated[list[Count], Field(min_length=3, max_length=6)]
+    hidden: Count
+
+
+Network = SimpleNetParams | SmallCNNParams | ResNetParams | UNetParams
 
 
 class RegressionParams(Section):
@@ -127,7 +206,7 @@ class LossParams(Section):
 class Model(Section):
     """A network with its target, loss and schedule."""
 
-    network: Annotated[ResNetParams | UNetParams, Field(discriminator="name")]
+    network: Annotated[Network, Field(discriminator="name")]
     codec: Annotated[RegressionParams | HeatmapParams, Field(discriminator="name")]
     loss: LossParams
     epochs: Count
@@ -170,9 +249,10 @@ class Ensemble(Section):
 
 
 class Submit(Section):
-    """Where the submission goes."""
+    """Where the submission goes, and the lookup table of a contest that has one; see `pipeline.lookup`."""
 
     path: str
+    lookup: str | None
 
 
 class Params(Section):
@@ -216,14 +296,35 @@ def load_params(path: Path) -> Params:
     Raises:
         UserError: one message a fault, each naming the file, the key, its value and what is allowed.
     """
+    return _checked(Params, _read(path), path)
+
+
+def load_names(path: Path) -> tuple[list[str], Skeleton]:
+    """The models that a params file trains and its point set; the file may be of an older version of the project.
+
+    Raises:
+        UserError: no such file, or neither key in it.
+    """
+    values = _read(path)
     try:
-        values = YAML(typ="safe", pure=True).load(path)
+        models, skeleton = list(values["train"]["models"]), values["data"]["skeleton"]
+    except (TypeError, KeyError):
+        raise UserError(f"{path}: has no train.models or no data.skeleton") from None
+    return models, _checked(Points, {"skeleton": skeleton}, path).get_skeleton()
+
+
+def _read(path: Path) -> object:
+    try:
+        return YAML(typ="safe", pure=True).load(path)
     except FileNotFoundError:
         raise UserError(f"{path}: not found; copy one, as in `cp presets/sample.yaml params.yaml`") from None
     except YAMLError as error:
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+
+
+def _checked(section: type[Section], values: object, path: Path) -> Section:
     try:
-        return Params.model_validate(values)
+        return section.model_validate(values)
     except ValidationError as error:
         raise UserError(*(f"{path}: {_message(fault)}" for fault in error.errors())) from None
 

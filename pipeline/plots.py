@@ -1,9 +1,8 @@
-"""Every picture. Each function writes one PNG file; none shows a window.
+"""Every chart; faces are drawn in `pictures.py`. Each function writes one PNG file; none shows a window.
 
 Legend: N faces, K points. Points and truth are (N, K, 2) in photo pixels, NaN where missing.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -17,16 +16,12 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from pipeline import geometry
-from pipeline.crops import CropStore
-from pipeline.scoring import face_mae, point_errors
+from pipeline.scoring import Difference, point_errors
 from pipeline.skeleton import Skeleton, segments
 
-TRUTH, PREDICTED = "#3fe06a", "#ff4035"
-COLUMNS = 6
-SIDE = 2.5  # inches of a face in a grid
+COLUMNS = 3
 
 
 def draw_curves(path: Path, history: pd.DataFrame) -> None:
@@ -36,88 +31,40 @@ def draw_curves(path: Path, history: pd.DataFrame) -> None:
         history: see `metrics.load_history`.
     """
     models = list(dict.fromkeys(history["model"]))
-    figure, axes = plt.subplots(1, len(models) + 1, figsize=(5.2 * (len(models) + 1), 4.2), layout="constrained")
+    folds = ", ".join(map(str, dict.fromkeys(history["fold"])))
+    across, down = min(COLUMNS, len(models) + 1), -(-(len(models) + 1) // COLUMNS)
+    figure, grid = plt.subplots(down, across, squeeze=False, figsize=(4 * across, 3.6 * down), layout="constrained")
+    axes = list(grid.flat)
+    for axis in axes[len(models) + 1 :]:
+        axis.remove()
+    last = axes[len(models)]
     for number, model in enumerate(models):
-        part = history[history["model"] == model]
+        part, axis = history[history["model"] == model], axes[number]
         for label, style in (("train_loss", ":"), ("val_loss", "-")):
-            _lines(axes[number], part, label, f"C{number}", style)
+            _lines(axis, part, label, f"C{number}", style)
         handles = [Line2D([], [], color=f"C{number}", ls=style, label=label)
                    for label, style in (("training", ":"), ("validation", "-"))]
-        axes[number].set(title=f"{model}: loss", xlabel="epoch", yscale="log")
-        axes[number].legend(handles=handles)
-        _lines(axes[-1], part, "val_mae", f"C{number}", "-")
-    axes[-1].set(title="validation MAE, photo pixels", xlabel="epoch", yscale="log")
-    axes[-1].legend(handles=[Line2D([], [], color=f"C{number}", label=model) for number, model in enumerate(models)])
-    for axis in axes:
-        axis.grid(which="both", alpha=0.25)
-        axis.yaxis.set_major_formatter("{x:g}")
-        axis.yaxis.set_minor_formatter("{x:g}")
-        axis.tick_params(axis="y", which="minor", labelsize=7)
-    _save(figure, path)
-
-
-def draw_faces(
-    path: Path, store: CropStore, rows: Sequence[int], points: np.ndarray, skeleton: Skeleton,
-    truth: np.ndarray | None = None, captions: Sequence[str] | None = None, title: str | None = None,
-) -> None:
-    """A grid of faces with the predicted points in red and, where there is one, the truth in green.
-
-    Args:
-        store: the crops that hold the faces.
-        rows: which of them to draw.
-        points, truth: of all faces of the store.
-        captions: one for each of `rows`.
-    """
-    down, across = -(-len(rows) // COLUMNS), min(COLUMNS, len(rows))
-    tall, head = (SIDE + 0.3) * down + 0.1, 0.4 if title else 0  # inches
-    figure, axes = plt.subplots(
-        down, across, squeeze=False, figsize=(SIDE * across, tall + head),
-        gridspec_kw={"left": 0.005, "right": 0.995, "bottom": 0.01, "top": 1 - (0.3 + head) / (tall + head),
-                     "wspace": 0.04, "hspace": 0.12},
-    )
-    for axis in axes.flat:
-        axis.axis("off")
-    for number, (axis, row) in enumerate(zip(axes.flat, rows, strict=False)):
-        affine, side, cut = store.affines[row], store.crops.shape[1], store.border / 2
-        axis.imshow(store.crops[row], cmap="gray", vmin=0, vmax=255, interpolation="bicubic")
-        if truth is not None:
-            _face(axis, geometry.transform(affine, truth[row]), skeleton, TRUTH)
-        _face(axis, geometry.transform(affine, points[row]), skeleton, PREDICTED)
-        axis.set(xlim=(cut - 0.5, side - cut - 0.5), ylim=(side - cut - 0.5, cut - 0.5))
-        if captions is not None:
-            axis.set_title(captions[number], fontsize=9)
-    if title:
-        figure.suptitle(title, y=1 - 0.1 / (tall + head), va="top")
-    _save(figure, path)
-
-
-def draw_extremes(
-    path: Path, store: CropStore, points: np.ndarray, skeleton: Skeleton, *, worst: bool, count: int = 12
-) -> None:
-    """The train faces with the largest or the smallest error relative to their box, truth beside prediction.
-
-    The caption has the MAE in photo pixels and in percent of the box's longer side, which ranks the faces: in pixels
-    alone the largest photos would always be the worst.
-    """
-    truth = store.keypoints
-    errors = face_mae(points, truth)
-    relative = 100 * errors / store.faces[["width", "height"]].max(axis=1).to_numpy()
-    order = np.argsort(np.where(np.isnan(relative), np.inf, relative), kind="stable")
-    order = order[: np.isfinite(relative).sum()]
-    rows = order[::-1][:count] if worst else order[:count]
-    captions = [f"face {row}: {errors[row]:.2f} px ({relative[row]:.1f}%)" for row in rows]
-    title = f"{'Worst' if worst else 'Best'} faces by MAE over the box: truth green, prediction red"
-    draw_faces(path, store, rows, points, skeleton, truth, captions, title)
+        axis.set(title=f"{model}: loss", ylabel="loss")
+        axis.legend(handles=handles)
+        _lines(last, part, "val_mae", f"C{number}", "-")
+    last.set(title="validation error", ylabel="MAE, photo pixels")
+    last.legend(handles=[Line2D([], [], color=f"C{number}", label=model) for number, model in enumerate(models)])
+    for axis in axes[: len(models) + 1]:
+        axis.set(xlabel="epoch", yscale="log")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.25)
+        _label_decades(axis)
+    figure.suptitle(f"A line a fold: {folds}", fontsize=11)
+    save(figure, path)
 
 
 def draw_point_errors(path: Path, points: np.ndarray, truth: np.ndarray, skeleton: Skeleton) -> None:
-    """Where the errors are: the mean face with each point as large as its mean distance; bars by region."""
+    """Where the errors are: the mean face with each point as large as its mean distance; bars by region.
+
+    Without regions the bars are points, the largest 20.
+    """
     errors = point_errors(points, truth)  # N K
-    by_point = _column_means(errors)
-    known = truth[np.isfinite(truth).all(-1).any(-1)]
-    centred = known - np.nanmean(known, axis=1, keepdims=True)
-    size = np.sqrt(np.nanmean(np.square(centred), axis=(1, 2), keepdims=True))
-    shape = np.stack([_column_means(axis) for axis in np.moveaxis(centred / size, -1, 0)], axis=-1)  # K 2
+    by_point, shape = _column_means(errors), _mean_face(truth)
     figure, (face, bars) = plt.subplots(1, 2, figsize=(11, 5), layout="constrained", width_ratios=[1.2, 1])
     face.add_collection(LineCollection(shape[segments(skeleton)] if skeleton.edges else [], colors="0.8", zorder=1))
     dots = face.scatter(*shape.T, c=by_point, s=40 + 160 * by_point / np.nanmax(by_point), cmap="viridis_r", zorder=2)
@@ -125,14 +72,18 @@ def draw_point_errors(path: Path, points: np.ndarray, truth: np.ndarray, skeleto
     face.set(title="mean error of each point", aspect="equal")
     face.invert_yaxis()
     face.axis("off")
-    regions = skeleton.regions or {"all": tuple(range(skeleton.num_points))}
-    means = [float(np.nanmean(errors[:, list(region)])) for region in regions.values()]
-    drawn = bars.barh(list(regions), means, color="C0")
+    if skeleton.regions:
+        means = {name: _mean(errors[:, list(region)]) for name, region in skeleton.regions.items()}
+    else:
+        worst = np.argsort(-np.nan_to_num(by_point), kind="stable")[:20]
+        means = {skeleton.names[point]: by_point[point] for point in sorted(worst)}
+    drawn = bars.barh(list(means), list(means.values()), color="C0")
     bars.bar_label(drawn, fmt="%.2f", padding=3)
     bars.invert_yaxis()
-    bars.set(title="mean error by region", xlabel="mean distance, photo pixels", xlim=(0, 1.15 * max(means)))
+    bars.set(title=f"mean error by {'region' if skeleton.regions else 'point'}", xlabel="mean distance, photo pixels",
+             ylabel="region" if skeleton.regions else "point", xlim=(0, 1.15 * np.nanmax([*means.values(), 1e-9])))
     bars.spines[["top", "right"]].set_visible(False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_histogram(path: Path, errors: dict[str, np.ndarray], unit: str = "MAE of a face, photo pixels") -> None:
@@ -155,7 +106,7 @@ def draw_histogram(path: Path, errors: dict[str, np.ndarray], unit: str = "MAE o
     axis.xaxis.set_major_formatter("{x:g}")
     axis.legend()
     axis.grid(alpha=0.25)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _lines(axis: Axes, history: pd.DataFrame, column: str, color: str, style: str) -> None:
@@ -164,10 +115,25 @@ def _lines(axis: Axes, history: pd.DataFrame, column: str, color: str, style: st
         axis.plot(run["epoch"], run[column], color=color, ls=style, lw=1.2, marker="." if len(run) < 40 else None)
 
 
-def _face(axis: Axes, points: np.ndarray, skeleton: Skeleton, color: str) -> None:
-    """Points (K, 2) in pixels of the picture, and the lines between them."""
-    axis.add_collection(LineCollection(points[segments(skeleton)] if skeleton.edges else [], colors=color, lw=0.6))
-    axis.plot(*points.T, ".", color=color, ms=5, mew=0)
+def _mean_face(truth: np.ndarray) -> np.ndarray:
+    """(K, 2) mean of the faces with the most points, each centred and of size 1; of one point, the origin."""
+    present = np.isfinite(truth).all(-1)
+    complete = truth[present.sum(1) == present.sum(1).max()]
+    centred = complete - np.nanmean(complete, axis=1, keepdims=True)
+    size = np.sqrt(np.nanmean(np.square(centred), axis=(1, 2), keepdims=True))
+    shapes = centred / np.where(size > 0, size, 1)
+    return np.stack([_column_means(axis) for axis in np.moveaxis(shapes, -1, 0)], axis=-1)
+
+
+def _label_decades(axis: Axes) -> None:
+    """Ticks of a logarithmic y axis as plain numbers: the more of them, the fewer decades it spans."""
+    low, high = axis.get_ylim()
+    decades = np.log10(high / low)
+    few = (1, 3) if decades < 4 else (1,)
+    subs = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8) if decades < 0.8 else (1, 1.5, 2, 3, 4, 6, 8) if decades < 1.6 else few
+    axis.yaxis.set_major_locator(LogLocator(subs=subs))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _column_means(values: np.ndarray) -> np.ndarray:
@@ -177,7 +143,50 @@ def _column_means(values: np.ndarray) -> np.ndarray:
     return np.where(finite, values, 0).sum(0) / np.where(count, count, np.nan)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _mean(values: np.ndarray) -> float:
+    """Mean of the finite values; NaN where there is none, without a warning."""
+    return float(_column_means(values.reshape(-1, 1))[0])
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG and close it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def draw_differences(path: Path, panels: dict[str, dict[str, dict[str, Difference | None]]]) -> None:
+    """Differences of two errors with their 95% intervals; grey where the interval holds 0.
+
+    Args:
+        panels: head of a score → title of a comparison, "a − b" → faces (a fold, and all last) → the difference, None
+            where there is none. The first panel has every comparison.
+    """
+    places, y = {}, 0.0
+    for title, rows in next(iter(panels.values())).items():
+        for offset, faces in enumerate((None, *rows)):
+            places[title, faces] = y + offset
+        y += len(rows) + 1.5
+    figure, axes = plt.subplots(1, len(panels), squeeze=False, sharey=True, layout="constrained",
+                                figsize=(2.5 + 4.2 * len(panels), 1.3 + 0.27 * y))
+    for axis, (head, titles) in zip(axes[0], panels.items(), strict=True):
+        for title, rows in titles.items():
+            for faces, found in rows.items():
+                if found is not None:
+                    color = "0.6" if found.low <= 0 <= found.high else "C0" if found.difference < 0 else "C3"
+                    place, strong = places[title, faces], faces == list(rows)[-1]
+                    axis.plot([found.low, found.high], [place, place], color=color, lw=3 if strong else 1.5)
+                    axis.plot(found.difference, place, "o", color=color, ms=8 if strong else 5)
+        axis.axvline(0, color="0.3", lw=1, zorder=0)
+        axis.set(title=head, xlabel="difference of the errors, a − b", yticks=list(places.values()))
+        axis.set_yticklabels([faces or title for title, faces in places])
+        axis.tick_params(axis="y", length=0)
+        axis.grid(axis="x", alpha=0.25)
+        axis.spines[["top", "right", "left"]].set_visible(False)
+    for label, (_, faces) in zip(axes[0, 0].get_yticklabels(), places, strict=True):
+        label.set_fontweight("bold" if faces is None else "normal")
+    axes[0, 0].set_ylim(max(places.values()) + 0.7, -0.7)
+    legend = {"C0": "a is better", "C3": "b is better", "0.6": "no difference shown"}
+    handles = [Line2D([], [], color=color, marker="o", label=label) for color, label in legend.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    save(figure, path)

@@ -19,7 +19,6 @@ from pipeline.errors import UserError
 from pipeline.models import Codec
 from pipeline.predictions import Predictions
 from pipeline.runtime import Runtime, make_runtime
-from pipeline.skeleton import get_skeleton
 from pipeline.train import fold_rows
 
 
@@ -42,8 +41,8 @@ def predict_points(
         the single predictions to their mean, in photo pixels; 0 where there is only one.
     """
     network.eval()
-    rows = np.asarray(rows)
-    points, spread = [], []
+    rows, num_points = np.asarray(rows), len(partners)
+    points, spread = [np.zeros((0, num_points, 2))], [np.zeros((0, num_points))]  # also where there are no rows
     for start in tqdm(range(0, len(rows), batch_size), desc=progress, unit="batch", disable=progress is None):
         batch = rows[start : start + batch_size]
         views = []  # each B K 2, photo px
@@ -75,7 +74,7 @@ def _view(store: CropStore, rows: np.ndarray, scale: float) -> tuple[np.ndarray,
 
 
 def predict_fold(
-    run: Path, *, crops: Path, folds: Path, fold: int, skeleton: str, device: str, precision: str, label: str,
+    run: Path, *, crops: Path, folds: Path, fold: int, partners: np.ndarray, device: str, precision: str, label: str,
     batch_size: int, flip: bool, scales: Sequence[float],
 ) -> None:
     """Write `oof.npz` (the faces that the run held out) and `test.npz` into the run folder.
@@ -84,6 +83,7 @@ def predict_fold(
         run: a folder that `train_fold` wrote.
         crops: folder of the train and test parts of the crop store.
         folds, fold: the fold table and the fold that the run held out.
+        partners: (K,) each point's partner in the mirror image.
         device, precision: see `make_runtime`.
         batch_size, flip, scales: see `predict_points`.
     """
@@ -95,8 +95,11 @@ def predict_fold(
     for part, store, rows in (("oof", train, held_out), ("test", test, np.arange(len(test)))):
         if (store.size, store.channels) != (description["size"], description["channels"]):
             raise UserError(f"{run}: trained on other crops than {crops} holds now; train it again")
+        if description["num_points"] != len(partners):
+            raise UserError(f"{run}: trained on {description['num_points']} points, data.skeleton has {len(partners)}; "
+                            "train it again")
         points, spread = predict_points(
-            network, codec, store, rows, partners=get_skeleton(skeleton).flip, runtime=runtime,
+            network, codec, store, rows, partners=partners, runtime=runtime,
             batch_size=batch_size, flip=flip, scales=scales, progress=f"{label} {part}",
         )
         Predictions(face=rows, points=points, spread=spread).save(run / f"{part}.npz")

@@ -18,6 +18,12 @@ def mae(points: np.ndarray, truth: np.ndarray) -> float:
     return _mean(np.abs(_difference(points, truth)[present]))
 
 
+def rmse(points: np.ndarray, truth: np.ndarray) -> float:
+    """Root mean square error over x and y of every point, in photo pixels: Kaggle's Facial Keypoints Detection."""
+    present = np.isfinite(truth).all(-1)
+    return float(np.sqrt(_mean(np.square(_difference(points, truth)[present]))))
+
+
 def face_mae(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """(N,) `mae` of each face; NaN where all its points are missing."""
     return _present_mean(np.abs(_difference(points, truth)).mean(-1), truth)
@@ -28,29 +34,34 @@ def point_errors(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.sqrt(np.square(_difference(points, truth)).sum(-1))
 
 
-def face_nme(points: np.ndarray, truth: np.ndarray, eyes: tuple[int, int]) -> np.ndarray:
+def face_nme(points: np.ndarray, truth: np.ndarray, eyes: tuple[int, int] | None) -> np.ndarray:
     """(N,) mean distance of each face's points over its outer-eye distance, in percent.
 
     The normalised mean error of Sagonas et al., 300 Faces in-the-Wild Challenge (ICCV Workshops 2013).
 
     Args:
-        eyes: indices of the two outer eye corners; NaN for a face where one of them is missing.
+        eyes: indices of the two outer eye corners; NaN for a face where one of them is missing, and for all where
+            the points have no such corners (None).
     """
+    if eyes is None:
+        return np.full(len(truth), np.nan)
     first, second = (truth[:, eye].astype(np.float64) for eye in eyes)
     eye_distance = np.sqrt(np.square(second - first).sum(-1))
     eye_distance[eye_distance == 0] = np.nan
     return 100 * _present_mean(point_errors(points, truth), truth) / eye_distance
 
 
-def nme(points: np.ndarray, truth: np.ndarray, eyes: tuple[int, int]) -> float:
-    """Mean of `face_nme` over the faces that have one, in percent."""
+def nme(points: np.ndarray, truth: np.ndarray, eyes: tuple[int, int] | None) -> float:
+    """Mean of `face_nme` over the faces that have one, in percent; NaN without eyes."""
+    if eyes is None:
+        return float("nan")
     first, second = truth[:, eyes[0]], truth[:, eyes[1]]
     measurable = np.isfinite(first).all(-1) & np.isfinite(second).all(-1) & (first != second).any(-1)
     return _mean(face_nme(points, truth, eyes)[measurable])
 
 
 def fold_summary(
-    points: np.ndarray, truth: np.ndarray, fold: np.ndarray, folds: Sequence[int], eyes: tuple[int, int]
+    points: np.ndarray, truth: np.ndarray, fold: np.ndarray, folds: Sequence[int], eyes: tuple[int, int] | None
 ) -> dict:
     """OOF scores: of all faces pooled, of each fold, and their mean and standard deviation over the folds.
 
@@ -59,11 +70,11 @@ def fold_summary(
         folds: the folds in the order in which they are to be listed.
 
     Returns:
-        `mae`, `mae_mean`, `mae_sd`, `mae_folds` (a list) and the same for `nme`. The deviation is the sample's
-        (n − 1), NaN for a single fold.
+        `mae`, `mae_mean`, `mae_sd`, `mae_folds` (a list) and the same for `nme` and `rmse`. The deviation is the
+        sample's (n − 1), NaN for a single fold.
     """
     summary = {}
-    for name, score in (("mae", mae), ("nme", lambda p, t: nme(p, t, eyes))):
+    for name, score in (("mae", mae), ("nme", lambda p, t: nme(p, t, eyes)), ("rmse", rmse)):
         by_fold = [score(points[fold == one], truth[fold == one]) for one in folds]
         mean, deviation = mean_sd(by_fold)
         summary |= {name: score(points, truth), f"{name}_mean": mean, f"{name}_sd": deviation, f"{name}_folds": by_fold}
@@ -84,7 +95,8 @@ class Difference(NamedTuple):
 
 
 def paired_bootstrap(
-    errors_a: np.ndarray, errors_b: np.ndarray, group: np.ndarray, seed: int, n: int = 2000
+    errors_a: np.ndarray, errors_b: np.ndarray, group: np.ndarray, seed: int, n: int = 2000, *,
+    weight: np.ndarray | None = None,
 ) -> Difference:
     """How much larger the mean error of a is than that of b, on the same faces.
 
@@ -96,20 +108,25 @@ def paired_bootstrap(
         group: (N,) the group of each face.
         seed: of the draws.
         n: number of draws.
+        weight: (N,) how much each face counts in the means, as its number of known points does in the MAE; None: all
+            the same.
 
     Raises:
         UserError: no face has both errors.
     """
     both = np.isfinite(errors_a) & np.isfinite(errors_b)
+    if weight is not None:
+        both &= np.asarray(weight) > 0
     if not both.any():
         raise UserError("no face has an error in both experiments; compare experiments on the same data")
     gap = (np.asarray(errors_a, np.float64) - np.asarray(errors_b, np.float64))[both]
+    share = np.ones(len(gap)) if weight is None else np.asarray(weight, np.float64)[both]
     _, member = np.unique(np.asarray(group)[both], return_inverse=True)
-    sums, counts = np.bincount(member, gap), np.bincount(member)
+    sums, counts = np.bincount(member, share * gap), np.bincount(member, share)
     drawn = np.random.default_rng(seed).integers(len(sums), size=(n, len(sums)))
     means = sums[drawn].sum(1) / counts[drawn].sum(1)
     low, high = np.quantile(means, [0.025, 0.975])
-    return Difference(float(gap.mean()), float(low), float(high))
+    return Difference(float(np.average(gap, weights=share)), float(low), float(high))
 
 
 def mean_shape_points(keypoints_train: np.ndarray, boxes_train: np.ndarray, boxes_eval: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ test annotations and the coordinates x0, y0, x1, y1, … in photo pixels. A solu
 """
 
 import csv
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,21 +27,32 @@ def write(path: Path, points: np.ndarray) -> None:
     Raises:
         UserError: a coordinate is not finite; nothing is written.
     """
+    write_rows(path, HEADER, range(points.size), finite_values(path, points))
+
+
+def finite_values(path: Path, points: np.ndarray) -> np.ndarray:
+    """The points (N, K, 2) of a submission as (N·2K,) float32; a UserError where one is not finite."""
     values = np.asarray(points, np.float32).reshape(-1)
-    broken = np.unique(np.flatnonzero(~np.isfinite(values)) // np.prod(points.shape[1:], dtype=int))
+    broken = np.unique(np.flatnonzero(~np.isfinite(values)) // max(np.prod(points.shape[1:], dtype=int), 1))
     if broken.size:
         raise UserError(f"{path}: not written, {len(broken)} faces have points that are not finite, the first is face "
                         f"{broken[0]}; run the predict and ensemble stages again")
-    lines = [",".join(HEADER), *(f"{number},{value!s}" for number, value in enumerate(values))]
+    return values
+
+
+def write_rows(path: Path, header: Sequence[str], ids: Iterable[object], values: np.ndarray) -> None:
+    """Write a header and a row `ID,VALUE` for each of the float32 values."""
+    lines = [",".join(header), *(f"{row_id},{value!s}" for row_id, value in zip(ids, values, strict=True))]
     write_text(path, "\n".join(lines) + "\n")
 
 
-def write_predictions(path: Path, predictions: Path) -> None:
-    """Write the test predictions of a file, in the order of the test annotations."""
-    found = Predictions.load(predictions).by_face()
-    if not np.array_equal(found.face, np.arange(len(found))):
-        raise UserError(f"{predictions}: does not hold each test face once; run the ensemble stage again")
-    write(path, found.points)
+def read_predictions(path: Path, num_faces: int) -> np.ndarray:
+    """The points (N, K, 2) of the test predictions of a file, in the order of the N test faces."""
+    found = Predictions.load(path).by_face()
+    if not np.array_equal(found.face, np.arange(num_faces)):
+        raise UserError(f"{path}: does not hold each of the {num_faces} test faces once; run the predict and ensemble "
+                        "stages again")
+    return found.points
 
 
 def check(path: Path, faces: pd.DataFrame, num_points: int) -> str:
@@ -60,16 +72,23 @@ def check(path: Path, faces: pd.DataFrame, num_points: int) -> str:
     Raises:
         UserError: everything that is wrong.
     """
-    values, faults = _read(path, len(faces), num_points, finite=True)
-    if faults:
-        raise UserError(*faults)
-    points = values.reshape(len(faces), num_points, 2)
+    values = _coordinates(path, len(faces), num_points, finite=True)
+    inside = check_places(path, values.reshape(len(faces), num_points, 2), faces)
+    return (f"{path}: {len(faces)} faces × {num_points} points = {values.size} rows in order, all finite; "
+            f"{inside} faces have their points in their box, so these are photo pixels")
+
+
+def check_places(path: Path, points: np.ndarray, faces: pd.DataFrame) -> int:
+    """How many faces have the median of their points (N, K, 2; NaN where not asked for) inside their box.
+
+    Raises:
+        UserError: too few; these are no photo pixels, or the faces are in another order.
+    """
     away = ~_inside(points, faces)
-    if away.mean() > MAX_AWAY:
+    if away.sum() > MAX_AWAY * len(faces):
         raise UserError(f"{path}: the points of {away.sum()} of {len(faces)} faces (first: face {np.argmax(away)}) lie "
                         f"away from their box; {_guess(points, faces)}")
-    return (f"{path}: {len(faces)} faces × {num_points} points = {values.size} rows in order, all finite; "
-            f"{len(faces) - away.sum()} faces have their points in their box, so these are photo pixels")
+    return int(len(faces) - away.sum())
 
 
 def read_solution(path: Path, num_faces: int, num_points: int) -> np.ndarray:
@@ -78,14 +97,34 @@ def read_solution(path: Path, num_faces: int, num_points: int) -> np.ndarray:
     Raises:
         UserError: the file is missing or has not the layout of a submission.
     """
-    values, faults = _read(path, num_faces, num_points, finite=False)
+    return _coordinates(path, num_faces, num_points, finite=False).reshape(num_faces, num_points, 2).astype(np.float32)
+
+
+def _coordinates(path: Path, num_faces: int, num_points: int, finite: bool) -> np.ndarray:
+    ids = list(map(str, range(num_faces * num_points * 2)))
+    return read_values(path, HEADER, ids, f"{num_faces} faces × {num_points} points × 2 make {len(ids)}", finite)
+
+
+def read_values(path: Path, header: Sequence[str], ids: Sequence[str], expected: str, finite: bool) -> np.ndarray:
+    """The numbers (R,) float64 of a file with a header and rows `ID,VALUE`.
+
+    Args:
+        header, ids: what must stand there, in order.
+        expected: why there must be so many rows, for the message.
+        finite: whether every value must be a finite number; else it is NaN where it is empty.
+
+    Raises:
+        UserError: everything that is wrong with header, rows and order.
+    """
+    values, faults = _read(path, header, ids, expected, finite)
     if faults:
         raise UserError(*faults)
-    return values.reshape(num_faces, num_points, 2).astype(np.float32)
+    return values
 
 
-def _read(path: Path, num_faces: int, num_points: int, finite: bool) -> tuple[np.ndarray, list[str]]:
-    """The numbers of a file in this layout, and everything that is wrong with header, rows and order."""
+def _read(
+    path: Path, header: Sequence[str], ids: Sequence[str], expected: str, finite: bool,
+) -> tuple[np.ndarray, list[str]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file))
@@ -93,18 +132,16 @@ def _read(path: Path, num_faces: int, num_points: int, finite: bool) -> tuple[np
         return np.empty(0), [f"{path}: not found; name a file that exists, or run `dvc repro submit`"]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         return np.empty(0), [f"{path}: not readable as CSV: {error}"]
-    header, rows = (rows[0] if rows else []), rows[1:]
+    first, rows = (rows[0] if rows else []), rows[1:]
     faults = []
-    if header != HEADER:
-        faults.append(f"{path}, line 1: the header is {','.join(header)!r}, but must be {','.join(HEADER)!r}")
-    expected = num_faces * num_points * 2
-    if len(rows) != expected:
-        faults.append(f"{path}: {len(rows)} rows after the header, but {num_faces} faces × {num_points} points × 2 "
-                      f"make {expected}")
+    if first != list(header):
+        faults.append(f"{path}, line 1: the header is {','.join(first)!r}, but must be {','.join(header)!r}")
+    if len(rows) != len(ids):
+        faults.append(f"{path}: {len(rows)} rows after the header, but {expected}")
     values, wrong = np.full(len(rows), np.nan), []
     for number, row in enumerate(rows):
         try:
-            values[number] = _value(number, row, finite)
+            values[number] = _value(row, header, ids[number] if number < len(ids) else "the end", finite)
         except ValueError as error:
             wrong.append(f"{path}, line {number + 2}: {error}")
     if len(wrong) > SHOWN:
@@ -112,31 +149,31 @@ def _read(path: Path, num_faces: int, num_points: int, finite: bool) -> tuple[np
     return values, faults + wrong
 
 
-def _value(number: int, row: list[str], finite: bool) -> float:
+def _value(row: list[str], header: Sequence[str], row_id: str, finite: bool) -> float:
     """The number of a row, NaN where it is empty; a ValueError says what is wrong with the row."""
     if len(row) != 2:
         raise ValueError(f"{len(row)} fields, but must be 2")
-    if row[0] != str(number):
-        raise ValueError(f"Id is {row[0]!r}, but must be {number}")
+    if row[0] != row_id:
+        raise ValueError(f"{header[0]} is {row[0]!r}, but must be {row_id}")
     try:
         value = float(row[1] or "nan")
     except ValueError:
-        raise ValueError(f"Predicted is {row[1]!r}, not a number") from None
+        raise ValueError(f"{header[1]} is {row[1]!r}, not a number") from None
     if finite and not np.isfinite(value):
-        raise ValueError(f"Predicted is {row[1]!r}, not a finite number")
+        raise ValueError(f"{header[1]} is {row[1]!r}, not a finite number")
     return value
 
 
 def _inside(points: np.ndarray, faces: pd.DataFrame) -> np.ndarray:
     """(N,) whether the median of each face's points lies inside its box."""
     left, top, width, height = faces[BOX].to_numpy(np.float64).T
-    x, y = np.median(points, axis=1).T
+    x, y = np.nanmedian(points, axis=1).T
     return (left <= x) & (x <= left + width) & (top <= y) & (y <= top + height)
 
 
 def _guess(points: np.ndarray, faces: pd.DataFrame) -> str:
     """What the numbers may be, if not photo pixels."""
-    if np.abs(points).max() <= 2:
+    if np.nanmax(np.abs(points)) <= 2:
         return "the numbers look normalised: write photo pixels"
     if _inside(points[..., ::-1], faces).mean() > 1 - MAX_AWAY:
         return "x and y look swapped: write x0,y0,x1,y1,…"

@@ -16,11 +16,11 @@ from pipeline.files import write_text
 from pipeline.losses import build_loss
 from pipeline.models import build_model
 from pipeline.runtime import make_runtime
-from pipeline.skeleton import get_skeleton
+from pipeline.skeleton import Skeleton
 
 
 def train_fold(
-    out: Path, *, crops: Path, folds: Path, fold: int, skeleton: str, network: dict, codec: dict, loss: dict,
+    out: Path, *, crops: Path, folds: Path, fold: int, skeleton: Skeleton, network: dict, codec: dict, loss: dict,
     augmentation: dict, device: str, precision: str, workers: int, seed: int, resume_folder: Path, label: str,
     **schedule: object,
 ) -> None:
@@ -29,6 +29,7 @@ def train_fold(
     Args:
         out: the run folder.
         crops, folds: the train part of the crop store, and the fold table.
+        skeleton: which points mirror which, and which measure the face.
         network, codec: see `build_model`; loss: see `build_loss`; augmentation: see `augment.build`.
         device, precision: see `make_runtime`; workers: processes that augment.
         seed: the fold's own is seed + fold.
@@ -36,15 +37,15 @@ def train_fold(
         label: for the progress lines.
         schedule: the fields of `Schedule`.
     """
-    store, points = CropStore.open(crops), get_skeleton(skeleton)
+    store = CropStore.open(crops)
     train_rows, val_rows = fold_rows(folds, fold, len(store))
     description = {
         "network": network, "codec": codec,
-        "num_points": points.num_points, "channels": store.channels, "size": store.size,
+        "num_points": skeleton.num_points, "channels": store.channels, "size": store.size,
     }
     runtime = make_runtime(device, precision)
     key = fingerprint(
-        [description, loss, augmentation, schedule, seed, fold, str(runtime)],
+        [description, loss, augmentation, schedule, seed, fold, str(runtime), skeleton.flip.tolist(), skeleton.eyes],
         folds, *(crops / name for name in ("crops.npy", "faces.csv", "keypoints.npy")),
     )
     resume = ResumeState(resume_folder, f"{label}-{key}")
@@ -52,12 +53,13 @@ def train_fold(
     model, target = build_model(**description)
     model, history = fit(
         model, target, build_loss(kind=target.kind, **loss), store, train_rows, val_rows,
-        transform=build(size=store.size, partners=points.flip, **augmentation), eyes=points.eyes,
+        transform=build(size=store.size, partners=skeleton.flip, **augmentation), eyes=skeleton.eyes,
         schedule=Schedule(**schedule), runtime=runtime, seed=seed + fold, workers=workers, resume=resume, label=label,
     )
     save_model(out, model, description)
     write_text(out / "history.csv", pd.DataFrame(history).to_csv(index=False))
     last = {name: history[-1][name] for name in ("epoch", "val_loss", "val_mae", "val_nme")}
+    last = {name: None if np.isnan(value) else value for name, value in last.items()}
     costs = {"device": str(runtime.device), "dtype": str(runtime.dtype).removeprefix("torch."),
              "seconds": sum(row["seconds"] for row in history), "train_faces": len(train_rows)}
     write_text(out / "metrics.json", json.dumps(last | costs, indent=2) + "\n")

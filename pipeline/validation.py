@@ -1,15 +1,17 @@
 """What is wrong with a data set, all of it at once, and what is unusual but fine."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 
-from pipeline.annotations import BOX, Annotations, dlib_xml
-from pipeline.crops import read_photo
+from pipeline.annotations import BOX, Annotations, formats
+from pipeline.mirror import mirror_faults
+from pipeline.photos import Photos
+from pipeline.skeleton import Skeleton
 
 FAR = 1.5  # box sizes from the middle of the box: beyond it, a point belongs to another face or is a slip
 
@@ -32,18 +34,32 @@ class Report:
     notes: dict[str, int]
 
 
-def validate_files(root: Path, train: str, test: str | None, num_points: int | None, *, jobs: int = -1) -> list[Report]:
-    """Read and check the dlib XML files of a competition: `train` with K points a face, `test` with boxes.
+def validate_files(
+    root: Path, train: str, test: str | None, skeleton: Skeleton | None, *,
+    format: str = "auto", points: Sequence[int] | None = None, box: str = "photo", jobs: int = -1,
+) -> list[Report]:
+    """Read and check the annotations of a competition: `train` with K points a face, `test` with or without.
 
-    Faults of the XML stand beside those of the faces that could be read. See `validate` for the arguments.
+    Faults of the files stand beside those of the faces that could be read; the skeleton's left/right pairs are held
+    against the mean face.
+
+    Args:
+        root: the data folder; train, test: in it, the annotations, `test` None where there are none.
+        skeleton: the points of the faces; None: any.
+        format, points, box: see `formats.read`.
+        jobs: joblib threads; −1 takes every core.
     """
     reports = []
+    num_points = skeleton.num_points if skeleton else None
     for name, labelled in ((train, True), (test, False)):
         if name is None:
             continue
-        annotations, broken = dlib_xml.parse(root / name)
+        annotations, broken = formats.parse(
+            root, name, format=format, num_points=num_points if labelled else None, points=points, box=box)
         report = validate(annotations, root, num_points, file=root / name, labelled=labelled, jobs=jobs)
-        faults = sorted([*broken, *report.faults], key=_line)
+        faults = sorted([*broken, *report.faults], key=_place)
+        if labelled and skeleton:
+            faults += [f"{root / name}: {fault}" for fault in _pair_faults(annotations.keypoints, skeleton)]
         reports.append(Report(**{**vars(report), "faults": tuple(faults)}))
     return reports
 
@@ -62,42 +78,31 @@ def validate(
         jobs: joblib threads; −1 takes every core.
     """
     faces = annotations.faces
-    size, unreadable = _photo_sizes(faces.image, root, jobs)
+    size, reasons = Photos(root, annotations.photos).sizes(faces.image, jobs)
     points = annotations.keypoints
     if points is None:
         points = np.full((len(faces), 0, 2), np.nan, np.float32)
     check = _Checker(faces=faces, box=faces[BOX].to_numpy(float), size=size, points=points, file=file)
-    found = [*((row, f"photo {root / faces.image.iloc[row]} is {reason}") for row, reason in unreadable),
+    unreadable = [row for row in np.flatnonzero(~faces.image.duplicated()) if reasons[row]]
+    found = [*((row, f"photo {root / faces.image.iloc[row]} is {reasons[row]}") for row in unreadable),
              *check.boxes(), *check.points_wrong(num_points, labelled)]
     faults = [check.message(row, text) for row, text in sorted(found, key=lambda item: item[0])]
     faults = [*check.absent_points(num_points, labelled), *faults]
     return Report(file=file, faces=len(faces), photos=faces.image.nunique(), faults=tuple(faults), notes=check.notes())
 
 
-def _photo_sizes(images: pd.Series, root: Path, jobs: int) -> tuple[np.ndarray, list[tuple[int, str]]]:
-    """Decode each photo once.
-
-    Returns:
-        (N, 2) float64 width and height of each face's photo, NaN where there is none; the first row of each bad
-        photo, and what is wrong with it.
-    """
-    def look(image: str) -> tuple[float, float, str]:
-        if not (root / image).is_file():
-            return np.nan, np.nan, "missing"
-        photo = read_photo(root / image, "grey")
-        return (np.nan, np.nan, "not a readable image") if photo is None else (*photo.shape[::-1], "")
-
-    rows, names = pd.factorize(images)
-    looks = Parallel(n_jobs=jobs, prefer="threads")(delayed(look)(image) for image in names)
-    size = np.array([look[:2] for look in looks], float).reshape(-1, 2)
-    first = images.reset_index(drop=True).drop_duplicates().index
-    return size[rows], [(row, look[2]) for row, look in zip(first, looks, strict=True) if look[2]]
+def _pair_faults(keypoints: np.ndarray | None, skeleton: Skeleton) -> list[str]:
+    """What the faces say against the left/right pairs; nothing where there are no faces with the skeleton's points."""
+    if keypoints is None or keypoints.shape[1] != skeleton.num_points:
+        return []
+    seen = np.isfinite(keypoints).all(axis=2).any(axis=1)
+    return mirror_faults(keypoints[seen], skeleton) if seen.any() else []
 
 
-def _line(fault: str) -> int:
-    """The line number of a message `FILE:LINE: …`, 0 where it has none."""
-    number = fault.partition(": ")[0].rpartition(":")[2]
-    return int(number) if number.isdigit() else 0
+def _place(fault: str) -> tuple[str, int]:
+    """File and line (or record) of a message `FILE:LINE: …` or `FILE: annotations[RECORD]: …`, for sorting."""
+    match = re.match(r"(.*?)(?::(\d+)|: \w+\[(\d+)\])?: ", fault)
+    return (match[1], int(match[2] or match[3] or 0)) if match else (fault, 0)
 
 
 def _listed(indices: np.ndarray) -> str:
@@ -123,7 +128,7 @@ class _Checker:
 
     def message(self, row: int, text: str) -> str:
         face = self.faces.iloc[row]
-        return f"{self.file}:{face.line}: face {self.faces.index[row]} ({face.image}): {text}"
+        return f"{face['where']}: face {self.faces.index[row]} ({face['image']}): {text}"
 
     def boxes(self) -> Iterator[tuple[int, str]]:
         """Rows and faults of boxes: not finite, without area, outside the photo, twice."""

@@ -6,26 +6,30 @@ import click
 
 from stages.cli import CROPS, Command, params_option
 
+BOXES = {"photo": "the whole photo", "points": "a tight box around their points"}
+
 
 @click.command(cls=Command)
 @params_option
 def main(params_path: Path) -> None:
     """Cut every face from its photo into data/crops/{train,test}."""
-    from pipeline.annotations import dlib_xml
+    from pipeline.annotations import formats, tabulate
     from pipeline.crops import write_crops
     from pipeline.params import load_params
-    from pipeline.skeleton import get_skeleton
 
     params = load_params(params_path)
-    root = Path(params.data.root)
-    num_points = get_skeleton(params.data.skeleton).num_points
+    data, root = params.data, Path(params.data.root)
+    how = {"format": data.format, "points": data.points, "box": data.box}
+    num_points = data.get_skeleton().num_points
     parts = {
-        "train": dlib_xml.read(root / params.data.train, num_points),
-        "test": dlib_xml.read(root / params.data.test, None),
+        "train": formats.read(root, data.train, num_points=num_points, labelled=True, **how),
+        "test": formats.read(root, data.test, **how) if data.test else tabulate([], None),
     }
     for part, annotations in parts.items():
         write_crops(annotations, root, CROPS / part, **params.crop.model_dump())
         click.echo(f"{CROPS / part}: {len(annotations)} faces")
+        if annotations.boxes_made:
+            click.echo(f"  {annotations.boxes_made} of them without a box of their own; they get {BOXES[data.box]}")
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ def main(model: str | None, fold: int, params_path: Path) -> None:
     params = load_params(params_path)
     name, _ = params.model(model)
     predict_fold(
-        run_folder(name, params.fold(fold)), crops=CROPS, folds=FOLDS, fold=fold, skeleton=params.data.skeleton,
-        device=params.train.device, precision=params.train.precision, label=f"{name}-{fold}",
+        run_folder(name, params.fold(fold)), crops=CROPS, folds=FOLDS, fold=fold,
+        partners=params.data.get_skeleton().flip, device=params.train.device, precision=params.train.precision,
+        label=f"{name}-{fold}",
         **params.predict.model_dump(),
     )
 

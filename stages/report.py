@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from stages.cli import CROPS, ENSEMBLE, FOLDS, REPORTS, RUNS, Command, params_option
+from stages.cli import CROPS, ENSEMBLE, FOLDS, REPORTS, RUNS, Command, params_option, run_folder
 
 
 @click.command(cls=Command)
@@ -14,15 +14,18 @@ def main(params_path: Path) -> None:
     from pipeline.metrics import build_metrics, load_history, load_results
     from pipeline.params import load_params
     from pipeline.report import write_report
-    from pipeline.skeleton import get_skeleton
 
     params = load_params(params_path)
     data, names = params.data, {"models": params.train.models, "folds": params.split.folds}
     solution = Path(data.root) / data.solution if data.solution else None
     results = load_results(crops=CROPS, folds_file=FOLDS, runs=RUNS, ensemble=ENSEMBLE, solution=solution, **names)
-    skeleton = get_skeleton(data.skeleton)
+    skeleton = data.get_skeleton()
     metrics = build_metrics(results, skeleton.eyes)
-    write_report(REPORTS, results, metrics, load_history(RUNS, **names), skeleton)
+    trained = {model: run_folder(model, params.split.folds[0]) for model in params.train.models}
+    write_report(
+        REPORTS, results, metrics, load_history(RUNS, **names), skeleton,
+        trained=trained, augmentation=params.augment.model_dump(),
+    )
     click.echo(f"{REPORTS / 'index.html'}")
 
 

@@ -14,13 +14,12 @@ def main(params_path: Path) -> None:
     from pipeline.files import write_text
     from pipeline.metrics import build_metrics, format_table, load_history, load_results, save_metrics
     from pipeline.params import load_params
-    from pipeline.skeleton import get_skeleton
 
     params = load_params(params_path)
     data, names = params.data, {"models": params.train.models, "folds": params.split.folds}
     solution = Path(data.root) / data.solution if data.solution else None
     results = load_results(crops=CROPS, folds_file=FOLDS, runs=RUNS, ensemble=ENSEMBLE, solution=solution, **names)
-    metrics = build_metrics(results, get_skeleton(data.skeleton).eyes)
+    metrics = build_metrics(results, data.get_skeleton().eyes)
     write_text(REPORTS / "curves.csv", load_history(RUNS, **names).to_csv(index=False))
     save_metrics(Path("metrics.json"), metrics)
     click.echo(format_table(metrics, params.split.folds))

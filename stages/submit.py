@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from stages.cli import ENSEMBLE, Command, params_option
+from stages.cli import CROPS, ENSEMBLE, Command, params_option
 
 
 @click.command(cls=Command)
@@ -13,19 +13,33 @@ from stages.cli import ENSEMBLE, Command, params_option
 def main(checked: Path | None, params_path: Path) -> None:
     """Write the ensemble's test points in Kaggle's layout, and check the file: rows, order, numbers, photo pixels.
 
-    `--check FILE` needs nothing but the params and the test annotations.
+    `--check FILE` needs nothing but the params and the test faces: data/crops/test, or else their annotations.
     """
-    from pipeline import submission
-    from pipeline.annotations import dlib_xml
+    from pipeline import lookup, submission
+    from pipeline.annotations import formats
+    from pipeline.crops import CropStore
     from pipeline.params import load_params
-    from pipeline.skeleton import get_skeleton
 
     params = load_params(params_path)
+    data, path = params.data, checked or Path(params.submit.path)
+    if checked is None or (CROPS / "test" / "store.json").is_file():
+        faces = CropStore.open(CROPS / "test").faces
+    elif data.test:
+        faces = formats.read(Path(data.root), data.test, format=data.format, points=data.points, box=data.box).faces
+    else:
+        raise click.UsageError("data.test is null: there are no test faces that a submission could be checked against")
+    table = None
+    if params.submit.lookup:
+        table = lookup.read_lookup(Path(data.root) / params.submit.lookup, faces.image, data.get_skeleton().names)
     if checked is None:
-        checked = Path(params.submit.path)
-        submission.write_predictions(checked, ENSEMBLE / "test.npz")
-    faces = dlib_xml.read(Path(params.data.root) / params.data.test).faces
-    click.echo(submission.check(checked, faces, get_skeleton(params.data.skeleton).num_points))
+        points = submission.read_predictions(ENSEMBLE / "test.npz", len(faces))
+        lookup.write(path, points, table) if table else submission.write(path, points)
+    if checked is None and not len(faces):
+        click.echo(f"{path}: nothing to submit, data.test names no faces; only the header is written")
+    elif table:
+        click.echo(lookup.check(path, faces, table))
+    else:
+        click.echo(submission.check(path, faces, data.get_skeleton().num_points))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def main(model: str | None, fold: int, params_path: Path) -> None:
     name, chosen = params.model(model)
     train_fold(
         run_folder(name, params.fold(fold)), crops=CROPS / "train", folds=FOLDS, fold=fold,
-        skeleton=params.data.skeleton, augmentation=params.augment.model_dump(),
+        skeleton=params.data.get_skeleton(), augmentation=params.augment.model_dump(),
         resume_folder=RESUME, label=f"{name}-{fold}",
         **chosen.model_dump(exclude_none=False), **params.train.model_dump(exclude={"models"}),
     )

@@ -9,26 +9,30 @@ from stages.cli import Command, params_option
 
 @click.command(cls=Command)
 @click.option("--root", help="The data folder.  [default: data.root of the params]")
-@click.option("--train", help="Its XML file with points.  [default: data.train]")
-@click.option("--test", help="Its XML file with boxes only.  [default: data.test; none where --root, --train given]")
+@click.option("--train", help="In it, the faces with points: a file, folder or pattern.  [default: data.train]")
+@click.option("--test", help="The faces to predict.  [default: data.test; none where --root, --train given]")
 @click.option("--skeleton", help="The points of its faces.  [default: data.skeleton; any where --root, --train given]")
+@click.option("--format", help="Of the annotations.  [default: data.format; auto where --root, --train given]")
 @params_option
-def main(root: str | None, train: str | None, test: str | None, skeleton: str | None, params_path: Path) -> None:
+def main(
+    root: str | None, train: str | None, test: str | None, skeleton: str | None, format: str | None, params_path: Path,
+) -> None:
     """List everything that is wrong with a data set, and count what is unusual but fine.
 
-    Exits with 1 where something is wrong. `--root DIR --train XML` checks a data set without any params.
+    Exits with 1 where something is wrong. `--root DIR --train FILE` checks a data set without any params.
     """
     from pipeline.errors import UserError
     from pipeline.params import load_params
     from pipeline.skeleton import get_skeleton
     from pipeline.validation import validate_files
 
+    points, how = get_skeleton(skeleton) if skeleton else None, {"format": format or "auto"}
     if root is None or train is None:
         data = load_params(params_path).data
-        root, train = root or data.root, train or data.train
-        test, skeleton = test or data.test, skeleton or data.skeleton
-    num_points = get_skeleton(skeleton).num_points if skeleton else None
-    reports = validate_files(Path(root), train, test, num_points)
+        root, train, test = root or data.root, train or data.train, test or data.test
+        points = points or data.get_skeleton()
+        how = {"format": format or data.format, "points": data.points, "box": data.box}
+    reports = validate_files(Path(root), train, test, points, **how)
     for report in reports:
         click.echo(f"{report.file}: {report.faces} faces in {report.photos} photos, {len(report.faults)} faults")
         for note, count in report.notes.items():

@@ -3,12 +3,23 @@
 import os
 from pathlib import Path
 
+import cv2
+import numpy as np
+import pandas as pd
 import pytest
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
+from pipeline import geometry
+from pipeline.skeleton import Skeleton
+
 DATA = Path(__file__).parents[2] / "shared" / "data"
 WEIGHTS = Path(__file__).parents[2] / "shared" / "weights"
+SKELETON = Skeleton(
+    name="five", flip=np.array([1, 0, 2, 4, 3]), eyes=(0, 1), edges=((0, 1), (3, 4)),
+    regions={"eyes": (0, 1), "rest": (2, 3, 4)},
+)
+SHAPE = np.array([[20, 22], [44, 22], [32, 34], [24, 46], [40, 46]], np.float32)
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +50,26 @@ def store(competition: Path, tmp_path_factory: pytest.TempPathFactory):
     annotations = dlib_xml.read(competition / "train.xml", 68)
     write_crops(annotations, competition, folder, size=32, margin=1.4, down=0.1, slack=1.5, color="grey", jobs=1)
     return CropStore.open(folder)
+
+
+@pytest.fixture
+def faces():
+    """Eight grey crops whose affine doubles, each with the same five points; of face 7 all are missing."""
+    from pipeline.crops import CropStore
+
+    affine = geometry.compose(np.array([[2.0, 0, 0.5], [0, 2.0, 0.5]]), geometry.translation(-100, -50))
+    table = pd.DataFrame({"face": np.arange(8), "width": 30.0, "height": 32.0})
+    table[["m00", "m01", "m02", "m10", "m11", "m12"]] = affine.reshape(-1)
+    truth = np.repeat(geometry.transform(geometry.invert(affine), SHAPE)[None], 8, axis=0).astype(np.float32)
+    truth[7] = np.nan
+    crops = np.full((8, 64, 64), 128, np.uint8)
+    return CropStore(size=64, crops=crops, photos=np.zeros((8, 32, 32), np.uint8), faces=table, keypoints=truth)
+
+
+def picture(path: Path, side: int = 200) -> np.ndarray:
+    """(H, W, 3) RGB, after the checks that every picture must pass."""
+    assert path.stat().st_size > 2000
+    image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    assert min(image.shape[:2]) > side
+    assert image.std() > 5
+    return image

@@ -8,7 +8,7 @@ from pipeline.errors import UserError
 from pipeline.models import build_model
 
 NETWORK = {"name": "resnet", "backbone": "resnet10t",
-           "pretrained": False, "width": 0.25, "head": "average", "dropout": 0.0}
+           "pretrained": False, "width": 0.25, "stem": "sum", "head": "average", "dropout": 0.0}
 DESCRIPTION = {"network": NETWORK, "codec": {"name": "regression"}, "num_points": 2, "channels": 1, "size": 32}
 
 

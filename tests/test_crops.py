@@ -4,13 +4,13 @@ import pandas as pd
 import pytest
 
 from pipeline import crops, geometry
-from pipeline.annotations import Annotations
+from pipeline.annotations import BOX, Annotations, tabulate
 from pipeline.errors import UserError
 
 
 def one_face(tmp_path, photo, box, keypoints=None, **options):
     cv2.imwrite(str(tmp_path / "a.png"), photo)
-    faces = pd.DataFrame([["a.png", *map(float, box), 1]], columns=["image", "left", "top", "width", "height", "line"])
+    faces = pd.DataFrame([["a.png", *map(float, box), "f:1"]], columns=["image", *BOX, "where"])
     points = None if keypoints is None else np.array([keypoints], np.float32)
     options = {"size": 32, "margin": 1.0, "down": 0.0, "slack": 1.0, "color": "grey", "jobs": 1} | options
     crops.write_crops(Annotations(faces=faces, keypoints=points), tmp_path, tmp_path / "store", **options)
@@ -66,17 +66,31 @@ def test_rgb(tmp_path):
 def test_every_bad_photo_is_named_and_nothing_is_left(tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"not a picture")
     (tmp_path / "empty.jpg").write_bytes(b"")
-    rows = [[name, 0.0, 0.0, 9.0, 9.0, line] for line, name in enumerate(["broken.jpg", "empty.jpg", "gone.jpg"], 5)]
-    faces = pd.DataFrame(rows, columns=["image", "left", "top", "width", "height", "line"])
+    names = ["broken.jpg", "empty.jpg", "gone.jpg"]
+    rows = [[name, 0.0, 0.0, 9.0, 9.0, f"f.xml:{line}"] for line, name in enumerate(names, 5)]
+    faces = pd.DataFrame(rows, columns=["image", *BOX, "where"])
     with pytest.raises(UserError) as error:
         crops.write_crops(
             Annotations(faces=faces, keypoints=None), tmp_path, tmp_path / "store",
             size=32, margin=1.0, down=0.0, slack=1.0, color="grey", jobs=1,
         )
-    named = [fault.split("/")[-1].split()[0] for fault in error.value.faults]
-    assert named == ["broken.jpg", "empty.jpg", "gone.jpg"]
-    assert all(f"line {line}" in fault for line, fault in enumerate(error.value.faults, 5))
+    assert list(error.value.faults) == [
+        f"f.xml:{line}: photo {tmp_path / name} is missing or not a readable image"
+        for line, name in enumerate(names, 5)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.jpg", "empty.jpg"]
+
+
+@pytest.mark.parametrize("color", ["grey", "rgb"])
+def test_a_part_without_faces(tmp_path, color):
+    crops.write_crops(
+        tabulate([], None), tmp_path, tmp_path / "store",
+        size=32, margin=1.4, down=0.1, slack=1.5, color=color, jobs=1,
+    )
+    store = crops.CropStore.open(tmp_path / "store")
+    assert len(store) == 0 and store.keypoints is None
+    assert store.crops.shape == ((0, 48, 48) if color == "grey" else (0, 48, 48, 3))
+    assert store.view_affines.shape == (0, 2, 3)
+    assert list(store.faces)[:6] == ["face", "image", *BOX] and store.photos.shape == (0, 32, 32)
 
 
 def test_opening_nothing_says_what_to_run(tmp_path):

@@ -50,9 +50,10 @@ def images(inside: str) -> str:
 
 def test_reads_several_images_boxes_and_missing_parts(tmp_path):
     found = dlib_xml.read(save(tmp_path, TWO_PHOTOS), 4)
-    assert list(found.faces.columns) == ["image", *BOX, "line"]
+    assert list(found.faces.columns) == ["image", *BOX, "where"]
     assert found.faces.to_numpy().tolist() == [
-        ["a/ä.jpg", 2.5, 1, 30, 40, 5], ["a/ä.jpg", 8, -7, 9, 10, 9], ["b.jpg", 12, 11, 13, 14, 13],
+        ["a/ä.jpg", 2.5, 1, 30, 40, f"{tmp_path}/labels.xml:5"], ["a/ä.jpg", 8, -7, 9, 10, f"{tmp_path}/labels.xml:9"],
+        ["b.jpg", 12, 11, 13, 14, f"{tmp_path}/labels.xml:13"],
     ]
     assert found.keypoints.shape == (3, 4, 2) and found.keypoints.dtype == np.float32
     expected = np.full((3, 4, 2), np.nan)
@@ -180,7 +181,7 @@ def test_real_train_file():
     assert found.faces.image.iloc[0] == "helen/trainset/105538305_1.jpg"
     assert found.faces[BOX].iloc[0].tolist() == [71, 72, 139, 139]
     assert found.keypoints[0, 1].tolist() == [79, 122]
-    assert found.faces.line.iloc[-1] == 158911
+    assert found.faces["where"].iloc[-1].endswith("train.xml:158911")
     assert found.keypoints[-1, 67].tolist() == [309, 286]
 
 

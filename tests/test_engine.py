@@ -13,7 +13,7 @@ from pipeline.skeleton import SKELETONS
 
 POINTS = SKELETONS["ibug68"]
 NETWORK = {"name": "resnet", "backbone": "resnet10t",
-           "pretrained": False, "width": 0.25, "head": "average", "dropout": 0.2}
+           "pretrained": False, "width": 0.25, "stem": "sum", "head": "average", "dropout": 0.2}
 SCHEDULE = {"epochs": 4, "batch_size": 8, "lr": 2e-3, "weight_decay": 0.05, "warmup_epochs": 1.0, "frozen_epochs": 0,
             "clip": 5.0, "ema": 0.9, "patience": None, "validate_every": 1}
 AUGMENT = {"rotate": 30.0, "scale": 0.2, "shift": 0.05, "flip": 0.5, "brightness": 0.3, "contrast": 0.3, "blur": 0.2,

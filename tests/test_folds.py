@@ -55,7 +55,9 @@ def test_photo_of_a_file_name(image, photo):
 
 
 def test_photo_pattern_of_the_user():
-    assert folds.photo_names(["01-1m.jpg", "01-2m.jpg", "x.jpg"], r"(?P<photo>\d+)-\d[mf]") == ["01", "01", "x.jpg"]
+    images = ["01-1m.jpg", "01-2m.jpg", "x.jpg"]
+    for one in (images, pd.Series(images)):
+        assert folds.photo_names(one, r"(?P<photo>\d+)-\d[mf]") == ["01", "01", "x.jpg"]
     wrong = {"(": "not a regular", r"(\d+)": "no group named photo", r"(?P<photo>z)": "matches no"}
     for pattern, message in wrong.items():
         with pytest.raises(UserError, match=message):

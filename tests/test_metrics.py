@@ -1,6 +1,9 @@
 """metrics.json, its tables and the report, on a tiny made-up run."""
 
 import json
+import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +12,19 @@ import pytest
 
 from pipeline import geometry
 from pipeline.annotations import BOX
+from pipeline.checkpoint import save_model
 from pipeline.crops import AFFINE, CropStore
 from pipeline.ensemble import ensemble_files
 from pipeline.errors import UserError
-from pipeline.metrics import build_metrics, format_table, load_history, load_results, save_metrics
+from pipeline.metrics import Candidate, build_metrics, format_table, load_history, load_results, save_metrics, tables
+from pipeline.models import build_model
+from pipeline.params import load_params
 from pipeline.predictions import Predictions
-from pipeline.report import PICTURES, write_report
+from pipeline.report import write_report
 from pipeline.skeleton import Skeleton
 from pipeline.submission import write
 
+SAMPLE = Path(__file__).parents[1] / "presets" / "sample.yaml"
 FOLD = np.array([4, 4, 1, 1])
 SHAPE = np.array([[10.0, 10], [20, 10]])  # the eyes, 10 px apart
 SKELETON = Skeleton(name="two", flip=np.array([1, 0]), eyes=(0, 1), edges=((0, 1),), regions={"eyes": (0, 1)})
@@ -91,8 +98,9 @@ def test_table_has_every_model_and_fold(run: Path) -> None:
     assert lines[0].split() == ["MAE,", "px", "fold", "4", "fold", "1", "mean", "±", "sd", "OOF", "test"]
     assert lines[2].split() == ["a", "1.000", "3.000", "2.000", "±", "1.414", "2.000", "3.000"]
     assert lines[4].split() == ["ensemble", "0.000", "1.000", "0.500", "±", "0.707", "0.500", "3.000"]
-    assert lines[6].startswith("NME, %")
-    assert len(lines) == 11
+    assert lines[6].startswith("NME, %") and lines[12].startswith("RMSE, px")
+    assert lines[14].split() == ["a", "1.000", "3.000", "2.000", "±", "1.414", "2.236", "3.000"]  # √5
+    assert len(lines) == 17
     assert len({len(line) for line in lines[:5]}) == 1
 
 
@@ -109,6 +117,28 @@ def test_without_a_solution_and_without_eyes_there_is_no_such_score(run: Path) -
     assert "–" in format_table(metrics, [4, 1])
 
 
+def test_points_without_eyes_have_a_table_less_and_null_in_the_file(run: Path) -> None:
+    blend(run)
+    metrics = build_metrics(load_results(**names(run), ensemble=run / "ensemble", solution=run / "solution.csv"), None)
+    save_metrics(run / "metrics.json", metrics)
+    assert json.loads((run / "metrics.json").read_text())["ensemble"]["nme"] is None
+    assert metrics["ensemble"]["test_nme"] is None and metrics["ensemble"]["test_rmse"] == 3
+    assert [heads[0] for heads, _ in tables(metrics, [4, 1])] == ["MAE, px", "RMSE, px"]
+    assert "NME" not in format_table(metrics, [4, 1])
+
+
+def test_no_test_faces_at_all(run: Path) -> None:
+    shutil.rmtree(run / "crops" / "test")
+    write_store(run / "crops" / "test", None, 0)
+    for path in (run / "runs").glob("*/*/test.npz"):
+        Predictions(face=[], points=np.zeros((0, 2, 2)), spread=np.zeros((0, 2))).save(path)
+    for rule in ("mean", "median", "weights"):
+        ensemble_files(run / "ensemble", **names(run) | {"crops": run / "crops" / "train"}, blend=rule)
+        results = load_results(**names(run), ensemble=run / "ensemble", solution=None)
+        assert results.ensemble.test.shape == results.models["a"].test.shape == results.baseline.test.shape == (0, 2, 2)
+        assert build_metrics(results, SKELETON.eyes)["models"]["a"]["mae"] == 2
+
+
 def test_history_is_that_of_the_named_runs_and_all_faults_are_listed(run: Path) -> None:
     history = load_history(run / "runs", ["b", "a"], [1])
     assert history["run"].tolist() == ["b/fold1", "b/fold1", "a/fold1", "a/fold1"]
@@ -119,14 +149,41 @@ def test_history_is_that_of_the_named_runs_and_all_faults_are_listed(run: Path) 
     assert [fault.split("history.csv: ")[1][:9] for fault in caught.value.faults] == ["no traini", "not found"]
 
 
-def test_report_shows_every_picture_and_both_tables(run: Path) -> None:
+def test_report_shows_every_picture_and_every_table(run: Path) -> None:
     blend(run)
     results = load_results(**names(run), ensemble=run / "ensemble", solution=run / "solution.csv")
     metrics = build_metrics(results, SKELETON.eyes)
-    write_report(run / "reports", results, metrics, load_history(run / "runs", ["a", "b"], [4, 1]), SKELETON)
+    params, trained = load_params(SAMPLE), {}
+    for name, like in (("a", "resnet"), ("b", "unet")):
+        model = params.models[like]
+        description = {"network": model.network.model_dump(), "codec": model.codec.model_dump(),
+                       "num_points": 2, "channels": 1, "size": 32}
+        trained[name] = run / "runs" / name / "fold4"
+        save_model(trained[name], build_model(**description)[0], description)
+    (run / "reports" / "pictures").mkdir(parents=True)
+    (run / "reports" / "pictures" / "of-a-model-that-is-gone.png").touch()
+    write_report(run / "reports", results, metrics, load_history(run / "runs", ["a", "b"], [4, 1]), SKELETON,
+                 trained=trained, augmentation=params.augment.model_dump())
     page = (run / "reports" / "index.html").read_text()
-    assert sorted(file.name for file in (run / "reports" / "pictures").iterdir()) == sorted(PICTURES)
-    assert all(f"pictures/{name}" in page for name in PICTURES)
-    assert page.count("<table>") == 2
+    drawn = {file.name for file in (run / "reports" / "pictures").iterdir()}
+    assert drawn == {
+        "curves.png", "histogram.png", "points.png", "worst.png", "best.png", "test.png", "samples.png",
+        "filters-a.png", "filters-b.png", "heatmaps-b.png"}
+    assert set(re.findall(r"<img src='pictures/([^']+)'", page)) == drawn
+    assert page.count("<table>") == len(tables(metrics, [4, 1])) >= 2
     assert "<td>ensemble</td><td>0.000</td><td>1.000</td>" in page
     assert "http" not in page
+
+
+def test_report_without_test_faces_has_no_picture_of_them(run: Path) -> None:
+    blend(run)
+    results = load_results(**names(run), ensemble=run / "ensemble", solution=run / "solution.csv")
+    none = replace(results.test, crops=results.test.crops[:0], photos=results.test.photos[:0],
+                   faces=results.test.faces[:0])
+    nothing = {name: Candidate(oof=found.oof, test=found.test[:0]) for name, found in results.models.items()}
+    results = replace(results, test=none, models=nothing, solution=None)
+    history = load_history(run / "runs", ["a"], [4])
+    write_report(run / "reports", results, build_metrics(results, SKELETON.eyes), history, SKELETON, trained={},
+                 augmentation=load_params(SAMPLE).augment.model_dump())
+    assert not (run / "reports" / "pictures" / "test.png").exists()
+    assert "test.png" not in (run / "reports" / "index.html").read_text()

@@ -11,8 +11,12 @@ from pipeline.models import build_model
 from tests.conftest import WEIGHTS
 
 RESNET = {"name": "resnet", "backbone": "resnet10t", "pretrained": False, "width": 1.0, "head": "average",
-          "dropout": 0.0}
-UNET = {"name": "unet", "backbone": "resnet10t", "pretrained": False, "width": 1.0, "decoder": [32, 32, 32]}
+          "stem": "sum", "dropout": 0.0}
+UNET = {"name": "unet", "backbone": "resnet10t", "pretrained": False, "width": 1.0, "decoder": [32, 32, 32],
+        "upsample": "nearest"}
+PLAIN = UNET | {"backbone": "plain", "width": 0.125, "decoder": [64, 32, 16, 8], "upsample": "transposed"}
+SIMPLENET = {"name": "simplenet", "channels": [8, 16, 32, 64], "hidden": [64, 32], "dropout": 0.1}
+SMALLCNN = {"name": "smallcnn", "channels": [12, 24, 32], "kernels": [7, 5, 3], "hidden": 64}
 REGRESSION = {"name": "regression"}
 HEATMAP = {"name": "heatmap", "sigma": 1.0, "margin": 4.0, "decoder": "window"}
 NETWORKS = [
@@ -20,8 +24,13 @@ NETWORKS = [
     (RESNET | {"backbone": "tf_efficientnet_lite0", "head": "flatten"}, REGRESSION),
     (UNET, HEATMAP), (UNET | {"decoder": [32, 16]}, HEATMAP | {"name": "gaussian"}),
     (UNET | {"backbone": "tf_efficientnet_lite0"}, HEATMAP), (UNET | {"backbone": "resnet18", "width": 0.25}, HEATMAP),
+    (UNET | {"upsample": "transposed"}, HEATMAP), (PLAIN, HEATMAP | {"sigma": 2.5, "margin": 2.0}),
+    (PLAIN | {"decoder": [32, 16]}, HEATMAP | {"name": "gaussian", "margin": 0.0, "decoder": "argmax"}),
+    (SIMPLENET, REGRESSION), (SIMPLENET | {"channels": [8, 8]}, REGRESSION),
+    (SMALLCNN, REGRESSION), (SMALLCNN | {"kernels": [10, 7, 5]}, REGRESSION),
+    (SMALLCNN | {"channels": [8] * 6, "kernels": [5, 3, 2, 2, 3, 1]}, REGRESSION),
 ]
-names = [f"{network['name']}-{network['backbone']}-{codec['name']}" for network, codec in NETWORKS]
+names = [f"{network['name']}-{network.get('backbone', '')}-{codec['name']}" for network, codec in NETWORKS]
 
 
 @pytest.mark.parametrize(("network", "codec"), NETWORKS, ids=names)
@@ -51,19 +60,25 @@ def test_contract(network, codec, num_points, channels, size, tmp_path):
 
 TINY = {"backbone": "resnet10t", "width": 0.25}
 OVERFIT = [(RESNET | TINY, REGRESSION, name) for name, (_, kinds) in LOSSES.items() if "points" in kinds]
+OVERFIT += [(network, REGRESSION, loss) for network in (SIMPLENET | {"dropout": 0.0}, SMALLCNN) for *_, loss in OVERFIT]
+SHALLOW = PLAIN | {"width": 0.25, "decoder": [32, 16, 16]}  # sees nothing beyond the crop at full resolution
+OVERFIT += [(SHALLOW, HEATMAP | {"margin": 0.0}, "cross_entropy"),
+            (SHALLOW, HEATMAP | {"name": "gaussian", "margin": 0.0, "sigma": 2.5}, "mse")]
 OVERFIT += [(UNET | TINY, HEATMAP, "cross_entropy"), (UNET | TINY, HEATMAP | {"name": "gaussian"}, "mse")]
 overfit_names = [f"{network['name']}-{codec['name']}-{loss}" for network, codec, loss in OVERFIT]
 
 
 @pytest.mark.parametrize(("network", "codec", "loss"), OVERFIT, ids=overfit_names)
 def test_overfits_one_batch(network, codec, loss):
-    """Points inside the view and up to 4 px outside it are learned to within a pixel of 64, or 1.5 by mse."""
+    """Points inside the view and as far outside as can be are learned to within a pixel, or 1.5 by mse."""
+    size, margin = 32 if network == SHALLOW else 64, codec.get("margin", 4.0)
     torch.manual_seed(0)
-    model, target = build_model(network, codec, num_points=4, channels=1, size=64)
-    images = torch.randint(0, 256, (2, 1, 8, 8), dtype=torch.uint8).repeat_interleave(8, 2).repeat_interleave(8, 3)
-    points = torch.rand(2, 4, 2) * 63
-    points[:, 0] = torch.tensor([-4.0, 30.0])
-    points[:, 1] = torch.tensor([20.0, 67.0])
+    model, target = build_model(network, codec, num_points=4, channels=1, size=size)
+    images, block = torch.randint(0, 256, (2, 1, 8, 8), dtype=torch.uint8), size // 8
+    images = images.repeat_interleave(block, 2).repeat_interleave(block, 3)
+    points = torch.rand(2, 4, 2) * (size - 1)
+    points[:, 0] = torch.tensor([-margin, 0.47 * size])
+    points[:, 1] = torch.tensor([0.31 * size, size - 1 + margin])
     wanted, mask = target.encode(points), torch.ones(2, 4, dtype=torch.bool)
     criterion, steps = build_loss(loss, target.kind), 300
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
@@ -100,6 +115,9 @@ def test_weights_from_a_file_are_loaded_and_grey_sums_them():
     grey, _ = build_model(network, HEATMAP, num_points=2, channels=1, size=64)
     rgb, _ = build_model(network, HEATMAP, num_points=2, channels=3, size=64)
     torch.testing.assert_close(grey.backbone.conv_stem.weight, rgb.backbone.conv_stem.weight.sum(1, keepdim=True))
+    network = RESNET | {"backbone": "tf_efficientnet_lite0", "pretrained": str(path), "stem": "mean"}
+    mean, _ = build_model(network, REGRESSION, num_points=2, channels=1, size=64)
+    torch.testing.assert_close(mean.backbone.conv_stem.weight, rgb.backbone.conv_stem.weight.mean(1, keepdim=True))
     random = timm.create_model("tf_efficientnet_lite0", features_only=True)
     assert not torch.equal(random.conv_stem.weight, rgb.backbone.conv_stem.weight)
 
@@ -131,7 +149,7 @@ def test_no_hub_is_said_and_never_random(monkeypatch):
     [
         ({"pretrained": "gone.safetensors"}, "no weights file at 'gone.safetensors'"),
         ({"backbone": "resnet19"}, "timm has no such model"),
-        ({"name": "vgg"}, "choose one of resnet, unet"),
+        ({"name": "vgg"}, "choose one of simplenet, smallcnn, resnet, unet"),
         ({"backbone": "tf_efficientnet_lite0", "width": 0.5}, "only timm's ResNets"),
     ],
 )
@@ -151,6 +169,10 @@ def test_a_broken_weights_file_is_named(tmp_path):
     ("network", "codec", "message"),
     [
         (RESNET, HEATMAP, "its codec must be regression"), (UNET, REGRESSION, "its codec must be heatmap or gaussian"),
+        (SMALLCNN, HEATMAP, "its codec must be regression"),
+        (SMALLCNN | {"kernels": [3] * 4}, REGRESSION, "one for each convolution"),
+        (SIMPLENET | {"channels": [8] * 7}, REGRESSION, "too small for so many max pools"),
+        (PLAIN | {"pretrained": True}, HEATMAP, "no weights for the plain encoder"),
         (UNET, HEATMAP | {"margin": 9.0}, "at most 8"), (UNET | {"decoder": [8] * 5}, HEATMAP, "decoder has 5 entries"),
     ],
 )

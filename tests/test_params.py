@@ -1,10 +1,11 @@
+import re
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 from pipeline.errors import UserError
-from pipeline.params import load_params
+from pipeline.params import load_names, load_params
 
 ROOT = Path(__file__).parents[1]
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
@@ -108,3 +109,64 @@ def test_unknown_model_or_fold_lists_the_known():
         params.model("vit")
     with pytest.raises(UserError, match="has only 1, 2, 3"):
         params.fold(9)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"format": "yolo"}, "data.format is 'yolo': input should be 'auto', 'dlib_xml'"),
+    ({"box": "face"}, "data.box is 'face': input should be 'photo' or 'points'"),
+    ({"points": [3, 3]}, "data value error, points names a point twice"),
+    ({"points": []}, "data.points is []: list should have at least 1 item"),
+    ({"points": [-1]}, "data.points.0 is -1: input should be greater than or equal to 0"),
+    ({"test": None}, "data value error, solution names a file, but test is null"),
+])
+def test_what_the_data_section_refuses(tmp_path, change, message):
+    path = changed(tmp_path, lambda values: values["data"].update(change))
+    with pytest.raises(UserError, match=re.escape(message)):
+        load_params(path)
+
+
+def test_a_competition_without_test_faces(tmp_path):
+    path = changed(tmp_path, lambda values: values["data"].update(test=None, solution=None, points=[52], box="points"))
+    data = load_params(path).data
+    assert (data.test, data.points, data.box, data.format) == (None, [52], "points", "auto")
+
+
+def test_a_skeleton_is_a_name_or_a_few_lines(tmp_path):
+    own = {"points": 3, "pairs": [[0, 1]], "eyes": [0, 1], "edges": [[0, 2, 1]], "names": ["left", "right", "nose"]}
+    path = changed(tmp_path, lambda values: values["data"].update(skeleton=own))
+    skeleton = load_params(path).data.get_skeleton()
+    assert skeleton.flip.tolist() == [1, 0, 2] and skeleton.eyes == (0, 1) and skeleton.edges == ((0, 2, 1),)
+    assert skeleton.names == ("left", "right", "nose") and skeleton.regions == {}
+    path = changed(tmp_path, lambda values: values["data"].update(skeleton="imm58"))
+    assert load_params(path).data.get_skeleton().num_points == 58
+
+
+@pytest.mark.parametrize(
+    ("skeleton", "faults"),
+    [
+        ("ibug69", ["data.skeleton is 'ibug69': value error, unknown skeleton 'ibug69': choose one of ibug68, imm58"]),
+        (68, ["data.skeleton is 68: value error, neither a name nor a mapping"]),
+        ({"pairs": [[0, 1]]}, ["data.skeleton.points: missing"]),
+        ({"points": 0}, ["data.skeleton.points is 0: input should be greater than or equal to 1"]),
+        ({"points": 2, "flip": [1, 0]}, ["data.skeleton.flip: unknown key"]),
+        ({"points": 2, "pairs": [[0, "1"]]}, ["data.skeleton.pairs.0.1 is '1': input should be a valid integer"]),
+        ({"points": 2, "pairs": [[0, 2]], "eyes": [1, 1]}, [
+            "data.skeleton pairs: point 2 is not one of 0 to 1", "data.skeleton eyes: [1, 1] is not two different"]),
+    ],
+)
+def test_each_fault_of_a_skeleton_is_named(tmp_path, skeleton, faults):
+    path = changed(tmp_path, lambda values: values["data"].update(skeleton=skeleton))
+    with pytest.raises(UserError) as error:
+        load_params(path)
+    assert len(error.value.faults) == len(faults)
+    for found, wanted in zip(error.value.faults, faults, strict=True):
+        assert f"{path}: {wanted}" in found
+
+
+def test_names_are_read_from_params_of_any_age(tmp_path):
+    path = changed(tmp_path, lambda values: values.update(data={"skeleton": "nose1"}, old_section={"x": 1}))
+    models, skeleton = load_names(path)
+    assert models == ["resnet", "unet"] and skeleton.num_points == 1
+    path.write_text("train: {models: [a]}")
+    with pytest.raises(UserError, match="no train.models or no data.skeleton"):
+        load_names(path)

@@ -1,87 +1,15 @@
-"""Pictures: written, not empty, and showing what they should."""
+"""Charts: written, not empty, and showing what they should."""
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline import geometry, plots
+from pipeline import plots
 from pipeline.crops import CropStore
-from pipeline.skeleton import Skeleton
-
-SKELETON = Skeleton(
-    name="five", flip=np.array([1, 0, 2, 4, 3]), eyes=(0, 1), edges=((0, 1), (3, 4)),
-    regions={"eyes": (0, 1), "rest": (2, 3, 4)},
-)
-SHAPE = np.array([[20, 22], [44, 22], [32, 34], [24, 46], [40, 46]], np.float32)
-GREEN, RED = (0x3F, 0xE0, 0x6A), (0xFF, 0x40, 0x35)
-
-
-@pytest.fixture
-def faces() -> CropStore:
-    """Eight grey crops whose affine doubles, each with the same five points; of face 7 all are missing."""
-    affine = geometry.compose(np.array([[2.0, 0, 0.5], [0, 2.0, 0.5]]), geometry.translation(-100, -50))
-    table = pd.DataFrame({"face": np.arange(8), "width": 30.0, "height": 32.0})
-    table[["m00", "m01", "m02", "m10", "m11", "m12"]] = affine.reshape(-1)
-    truth = np.repeat(geometry.transform(geometry.invert(affine), SHAPE)[None], 8, axis=0).astype(np.float32)
-    truth[7] = np.nan
-    crops = np.full((8, 64, 64), 128, np.uint8)
-    return CropStore(size=64, crops=crops, photos=np.zeros((8, 32, 32), np.uint8), faces=table, keypoints=truth)
-
-
-def picture(path: Path) -> np.ndarray:
-    """(H, W, 3) RGB, after the checks that every picture must pass."""
-    assert path.stat().st_size > 2000
-    image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-    assert min(image.shape[:2]) > 200
-    assert image.std() > 5
-    return image
-
-
-def centres(image: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
-    """Where a colour is, (n, 2) x and y."""
-    return np.argwhere((np.abs(image.astype(int) - color) < 12).all(-1))[:, ::-1]
-
-
-def test_faces_have_truth_green_and_prediction_red_in_their_place(tmp_path: Path, faces: CropStore) -> None:
-    points = np.nan_to_num(faces.keypoints) + np.array([8, 0])  # 16 px of the crop to the right
-    plots.draw_faces(tmp_path / "faces.png", faces, [0], points, SKELETON, faces.keypoints, ["one"])
-    image = picture(tmp_path / "faces.png")
-    green, red = centres(image, GREEN), centres(image, RED)
-    assert min(len(green), len(red)) > 100
-    scale = (image.shape[1] * 0.99) / 64
-    assert red.min(0)[0] - green.min(0)[0] == pytest.approx(16 * scale, abs=2)
-    assert red.min(0)[1] == pytest.approx(green.min(0)[1], abs=2)
-    assert green.max(0)[1] - green.min(0)[1] == pytest.approx(24 * scale, abs=12)
-
-
-def test_extremes_are_the_worst_and_the_best(tmp_path: Path, faces: CropStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = []
-    monkeypatch.setattr(plots, "draw_faces", lambda path, store, rows, *more: drawn.append((list(rows), more[3])))
-    points = np.nan_to_num(faces.keypoints) + np.array([3, 1, 4, 0, 5, 9, 2, 99])[:, None, None]
-    plots.draw_extremes(tmp_path / "x.png", faces, points, SKELETON, worst=True, count=3)
-    plots.draw_extremes(tmp_path / "x.png", faces, points, SKELETON, worst=False, count=3)
-    assert [rows for rows, _ in drawn] == [[5, 4, 2], [3, 1, 6]]
-    assert drawn[0][1][0] == "face 5: 9.00 px (28.1%)"
-
-
-def test_extremes_are_drawn(tmp_path: Path, faces: CropStore) -> None:
-    points = np.nan_to_num(faces.keypoints) + 1
-    plots.draw_extremes(tmp_path / "worst.png", faces, points, SKELETON, worst=True, count=8)
-    image = picture(tmp_path / "worst.png")
-    assert len(centres(image, RED)) > 1000
-
-
-def test_colour_crops_and_no_edges_are_drawn_too(tmp_path: Path, faces: CropStore) -> None:
-    colour = CropStore(size=64, crops=np.repeat(faces.crops[..., None], 3, axis=-1), photos=faces.photos,
-                       faces=faces.faces, keypoints=None)
-    dots = Skeleton(name="dots", flip=SKELETON.flip, eyes=(0, 1), edges=(), regions={})
-    plots.draw_faces(tmp_path / "test.png", colour, range(7), faces.keypoints, dots)
-    assert len(centres(picture(tmp_path / "test.png"), RED)) > 200
-    plots.draw_point_errors(tmp_path / "points.png", faces.keypoints + 1, faces.keypoints, dots)
-    picture(tmp_path / "points.png")
+from pipeline.skeleton import Skeleton, make_skeleton
+from tests.conftest import SKELETON, picture
 
 
 def test_point_errors_and_histogram(tmp_path: Path, faces: CropStore) -> None:
@@ -101,12 +29,48 @@ def test_curves_pass_over_epochs_without_a_value(tmp_path: Path, monkeypatch: py
         for model in ("resnet", "unet") for fold in (0, 1, 2)
     ])
     figures = []
-    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
     plots.draw_curves(tmp_path / "curves.png", history)
     monkeypatch.undo()
     axes = figures[0].axes
     assert [len(axis.lines) for axis in axes] == [6, 6, 6]
+    assert [(axis.get_xlabel(), axis.get_ylabel()) for axis in axes] == [
+        ("epoch", "loss"), ("epoch", "loss"), ("epoch", "MAE, photo pixels")]
     assert axes[2].lines[0].get_xydata().tolist() == [[2, 9], [4, 5], [6, 3]]
     assert all(axis.get_yscale() == "log" for axis in axes)
     plots.draw_curves(tmp_path / "curves.png", history)
     picture(tmp_path / "curves.png")
+
+
+@pytest.mark.parametrize("models", [1, 4, 6])
+def test_curves_of_any_number_of_models_stay_three_wide(tmp_path: Path, models: int) -> None:
+    history = pd.DataFrame([
+        {"run": f"m{model}/fold0", "model": f"m{model}", "fold": 0, "epoch": epoch, "train_loss": 10.0 ** -epoch,
+         "val_loss": 2.0 ** -epoch, "val_mae": 3.0} for model in range(models) for epoch in (1, 2, 3)
+    ])
+    plots.draw_curves(tmp_path / "curves.png", history)
+    assert picture(tmp_path / "curves.png").shape[1] <= 3 * 4 * 110
+
+
+@pytest.mark.parametrize("skeleton", [make_skeleton("nose", 1), make_skeleton("nose", 1, regions={"nose": (0,)})])
+def test_errors_of_one_point_are_drawn(tmp_path: Path, faces: CropStore, skeleton: Skeleton) -> None:
+    plots.draw_point_errors(tmp_path / "points.png", faces.keypoints[:, :1] + 2, faces.keypoints[:, :1], skeleton)
+    picture(tmp_path / "points.png")
+
+
+def test_the_mean_face_is_that_of_complete_faces(faces: CropStore) -> None:
+    truth = faces.keypoints.copy()
+    truth[2:, 1:] = np.nan  # one point alone says nothing of the shape
+    np.testing.assert_allclose(plots._mean_face(truth), plots._mean_face(faces.keypoints[:2]), atol=1e-6)
+
+
+def test_without_regions_the_bars_are_the_points_by_name(
+    tmp_path: Path, faces: CropStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skeleton = make_skeleton("five", 5, names=("a", "b", "c", "d", "e"))
+    figures = []
+    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
+    plots.draw_point_errors(tmp_path / "x.png", faces.keypoints + np.arange(5)[:, None], faces.keypoints, skeleton)
+    bars = figures[0].axes[1]
+    assert [label.get_text() for label in bars.get_yticklabels()] == ["a", "b", "c", "d", "e"]
+    assert [bar.get_width() for bar in bars.patches] == pytest.approx([0, *(2**0.5 * np.arange(1, 5))], abs=1e-5)

@@ -42,6 +42,12 @@ def test_points_come_back_in_photo_pixels(store):
     assert (spread == 0).all() and points.dtype == np.float32
 
 
+def test_no_faces_have_no_points(store):
+    points, spread = predict_points(
+        Constant(), CODEC, store, [], partners=PARTNERS, runtime=RUNTIME, batch_size=5, flip=True)
+    assert points.shape == (0, 3, 2) and spread.shape == (0, 3) and points.dtype == spread.dtype == np.float32
+
+
 def test_flipping_averages_the_mirrored_answer_with_names_swapped(store):
     """Mirrored, (20, 4) is the left ear's place: 31 − 20 = 11; the mean of 10 and 11 is 10.5, each half a pixel off."""
     points, spread = predict(Constant(), store, flip=True)

@@ -15,6 +15,7 @@ from pipeline.scoring import (
     nme,
     paired_bootstrap,
     point_errors,
+    rmse,
 )
 
 EYES = (0, 1)
@@ -31,6 +32,23 @@ def test_golden_scores() -> None:
     assert point_errors(POINTS, TRUTH).tolist() == [[5, 0, 0], [1, 1, 1]]
     assert face_nme(POINTS, TRUTH, EYES) == pytest.approx([100 * (5 / 3) / 10, 20], abs=1e-9)
     assert nme(POINTS, TRUTH, EYES) == pytest.approx((50 / 3 + 20) / 2, abs=1e-9)
+
+
+def test_root_mean_square_error_is_over_known_x_and_y() -> None:
+    assert rmse(POINTS, TRUTH) == pytest.approx((28 / 12) ** 0.5, abs=1e-12)  # 9 + 16 + three times 1, of 12 numbers
+    truth = TRUTH.copy()
+    truth[0, 0] = NAN
+    assert rmse(POINTS, truth) == pytest.approx((3 / 10) ** 0.5, abs=1e-12)
+    assert rmse(TRUTH, TRUTH) == 0
+    assert np.isnan(rmse(POINTS, TRUTH * NAN))
+
+
+def test_points_without_eyes_have_no_nme() -> None:
+    assert np.isnan(nme(POINTS, TRUTH, None))
+    assert np.isnan(face_nme(POINTS, TRUTH, None)).tolist() == [True, True]
+    found = fold_summary(POINTS, TRUTH, np.array([0, 1]), [0, 1], None)
+    assert np.isnan([found["nme"], found["nme_mean"], found["nme_sd"], *found["nme_folds"]]).all()
+    assert found["mae"] == pytest.approx(10 / 12)
 
 
 def test_a_perfect_prediction_scores_exactly_0() -> None:
@@ -82,6 +100,8 @@ def test_fold_summary() -> None:
     assert found["mae_sd"] == pytest.approx(2.25 / 2**0.5)
     assert found["nme_folds"] == pytest.approx([15, 60])
     assert found["nme"] == pytest.approx(30)
+    assert found["rmse_folds"] == pytest.approx([(5 / 4) ** 0.5, 18**0.5])  # errors in x: 1 and 2; 6
+    assert found["rmse"] == pytest.approx((41 / 6) ** 0.5)
 
 
 def test_the_deviation_is_that_of_a_sample() -> None:
@@ -106,6 +126,16 @@ def test_bootstrap_matches_the_normal_interval_and_draws_groups() -> None:
     fourfold = paired_bootstrap(np.repeat(gap, 4), np.zeros(1600), np.repeat(np.arange(400), 4), seed=2)
     assert fourfold == pytest.approx(single)  # copies of a face in its group are no new evidence
     assert paired_bootstrap(gap, np.zeros(400), np.arange(400), seed=2) == single
+
+
+def test_bootstrap_by_weight() -> None:
+    gap, weight, group = np.array([1.0, 3, -2, 5]), np.array([1, 3, 2, 0]), np.array([0, 0, 1, 2])
+    found = paired_bootstrap(gap, np.zeros(4), group, seed=0, weight=weight)
+    assert found.difference == pytest.approx((1 + 9 - 4) / 6)
+    copies = paired_bootstrap(np.repeat(gap, weight), np.zeros(6), np.repeat(group, weight), seed=0)
+    assert found.difference == pytest.approx(copies.difference)
+    twice = paired_bootstrap(gap, np.zeros(4), group, seed=0, weight=2 * weight)
+    assert twice == pytest.approx(found)
 
 
 def test_bootstrap_leaves_out_faces_without_an_error() -> None:

@@ -11,7 +11,7 @@ from pipeline.annotations import BOX, dlib_xml
 from pipeline.errors import UserError
 from pipeline.geometry import crop_affine, transform
 from pipeline.predictions import Predictions
-from pipeline.submission import check, read_solution, write, write_predictions
+from pipeline.submission import check, read_predictions, read_solution, write
 
 FACES = pd.DataFrame([[100, 20, 50, 60], [300, 10, 80, 80], [15, 200, 40, 40]], columns=BOX, dtype=float)
 BOXES = FACES.to_numpy()
@@ -46,14 +46,22 @@ def test_points_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_predictions_are_written_in_the_order_of_the_faces(tmp_path: Path) -> None:
-    order = np.array([2, 0, 1])
-    Predictions(face=order, points=POINTS[order], spread=np.zeros((3, 2))).save(tmp_path / "test.npz")
-    write_predictions(tmp_path / "s.csv", tmp_path / "test.npz")
-    assert (read_solution(tmp_path / "s.csv", 3, 2) == POINTS).all()
-    Predictions(face=np.array([0, 2]), points=POINTS[:2], spread=np.zeros((2, 2))).save(tmp_path / "test.npz")
-    with pytest.raises(UserError, match="each test face once"):
-        write_predictions(tmp_path / "s.csv", tmp_path / "test.npz")
+def test_predictions_are_read_in_the_order_of_the_faces(tmp_path: Path) -> None:
+    order, path = np.array([2, 0, 1]), tmp_path / "test.npz"
+    Predictions(face=order, points=POINTS[order], spread=np.zeros((3, 2))).save(path)
+    assert (read_predictions(path, 3) == POINTS).all()
+    with pytest.raises(UserError, match="each of the 4 test faces once"):
+        read_predictions(path, 4)
+    Predictions(face=np.array([0, 2]), points=POINTS[:2], spread=np.zeros((2, 2))).save(path)
+    with pytest.raises(UserError, match="each of the 3 test faces once"):
+        read_predictions(path, 3)
+
+
+def test_without_test_faces_there_is_only_the_header(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    write(path, np.empty((0, 68, 2), np.float32))
+    assert path.read_text() == "Id,Predicted\n"
+    assert "0 faces × 68 points = 0 rows" in check(path, FACES[:0], 68)
 
 
 def test_a_good_file_passes(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from pipeline.annotations import BOX, Annotations
+from pipeline.mirror import FEWEST
+from pipeline.skeleton import get_skeleton, make_skeleton
 from pipeline.validation import validate, validate_files
 from stages.validate import main
 
@@ -15,6 +17,8 @@ needs_ibug = pytest.mark.skipif(not IBUG.exists(), reason=f"needs {IBUG.name} in
 
 POINTS = "<part name='0' x='20' y='20'/><part name='1' x='30' y='20'/><part name='2' x='25' y='30'/>"
 BOX_XML = "<box left='15' top='15' width='20' height='20'>"
+
+THREE = make_skeleton("three", 3, [(0, 1)])
 
 # Lines are counted below: keep one element a line.
 TRAIN = f"""<dataset><images>
@@ -69,7 +73,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_everything_wrong_is_listed_at_once(root):
-    train, test = validate_files(root, "train.xml", "test.xml", 3, jobs=2)
+    train, test = validate_files(root, "train.xml", "test.xml", THREE, jobs=2)
     assert [fault.replace(f"{root}/", "") for fault in train.faults] == [
         "train.xml:4: face 1 (good.png): duplicate entry: same photo and box as face 0",
         "train.xml:5: face 2 (good.png): box without area: width 20, height 0",
@@ -78,7 +82,7 @@ def test_everything_wrong_is_listed_at_once(root):
         "train.xml:7: face 4 (good.png): box at -20, 15 lies wholly outside the photo of 100×80 px",
         "train.xml:7: face 4 (good.png): has no points",
         "train.xml:8: face 5 (good.png): left='x' is not a number of pixels",
-        "train.xml:9: face 6 (good.png): wrong number of points: it has point 3, the skeleton's last is 2",
+        "train.xml:9: face 6 (good.png): part '3' is unknown; names are the indices 0 to 2",
         "train.xml:10: face 7 (good.png): point 0: more than 1.5 box sizes from the middle of the box",
         "train.xml:11: face 8 (good.png): part '0': x='nan' is not a number of pixels",
         "train.xml:13: image path '../secret.png' leaves the data folder; '..' is not allowed",
@@ -111,7 +115,8 @@ def test_the_command_accepts_a_good_data_set(root):
 
 def faces(boxes: list[list[float]], images: list[str] | None = None) -> pd.DataFrame:
     table = pd.DataFrame(boxes, columns=BOX, dtype=float)
-    return table.assign(image=images or ["good.png"] * len(boxes), line=range(3, 3 + len(boxes)))
+    where = [f"f.xml:{line}" for line in range(3, 3 + len(boxes))]
+    return table.assign(image=images or ["good.png"] * len(boxes), where=where)
 
 
 def test_what_is_unusual_is_counted_but_no_fault(root):
@@ -156,9 +161,63 @@ def test_a_file_of_another_skeleton_is_one_fault(root):
     assert validate(boxes, root, 5, file=Path("f.xml"), labelled=False, jobs=1).faults == ()
 
 
+def test_too_many_points_for_the_skeleton(root):
+    annotations = Annotations(faces=faces([[10, 10, 20, 20]]), keypoints=np.full((1, 3, 2), 20.0, np.float32))
+    assert validate(annotations, root, 2, file=Path("f.xml"), jobs=1).faults == (
+        "f.xml:3: face 0 (good.png): wrong number of points: it has point 2, the skeleton's last is 1",)
+
+
+def test_faults_of_several_files_stand_by_file_and_line(root):
+    (root / "set").mkdir()
+    for name, points in {"a": "1 1\n9 1\n5 9\n", "b": "1 1\nx 1\n5 9\n", "c": "1 1\n9 1\n500 9\n"}.items():
+        (root / "set" / f"{name}.pts").write_text(points)
+        cv2.imwrite(str(root / "set" / f"{name}.png"), np.zeros((80, 100), np.uint8))
+    (root / "set" / "a.png").write_text("no picture")
+    report, = validate_files(root, "set", None, THREE, jobs=1)
+    assert [fault.replace(f"{root}/", "") for fault in report.faults[:3]] == [
+        "set/a.pts:1: face 0 (set/a.png): photo set/a.png is not a readable image",
+        "set/b.pts:2: 'x' is not a number of pixels",
+        "set/c.pts:1: face 2 (set/c.png): point 2: more than 1.5 box sizes from the middle of the box",
+    ]
+
+
+def test_records_of_json_are_sorted_as_numbers(root):
+    faces = ",".join(f'{{"image_id": 1, "keypoints": [{x}, 20, 2], "bbox": [10, 10, {20 + i}, 20]}}'
+                     for i, x in enumerate([20] * 2 + [90] + [20] * 7 + [90]))
+    (root / "f.json").write_text(f'{{"images": [{{"id": 1, "file_name": "good.png"}}], "annotations": [{faces}]}}')
+    report, = validate_files(root, "f.json", None, make_skeleton("one", 1), jobs=1)
+    assert [fault.partition(": face")[0].rpartition("/")[2] for fault in report.faults] == [
+        "f.json: annotations[2]", "f.json: annotations[10]"]
+
+
+def test_pairs_of_the_skeleton_are_held_against_the_mean_face(root):
+    places = [(20, 20), (30, 20), (22, 32), (28, 32)]
+    parts = "".join(f"<part name='{i}' x='{x}' y='{y}'/>" for i, (x, y) in enumerate(places))
+    lefts = np.linspace(14, 16, FEWEST)
+    boxes = "".join(f"<box left='{left}' top='15' width='20' height='20'>{parts}</box>" for left in lefts)
+    (root / "train.xml").write_text(f"<dataset><images><image file='good.png'>{boxes}</image></images></dataset>")
+    right, wrong = make_skeleton("right", 4, [(0, 1), (2, 3)]), make_skeleton("wrong", 4, [(0, 2), (1, 3)])
+    assert validate_files(root, "train.xml", None, right, jobs=1)[0].faults == ()
+    faults = validate_files(root, "train.xml", None, wrong, jobs=1)[0].faults
+    assert faults[0] == (f"{root}/train.xml: the skeleton says that points 0 and 2 are a pair, but in the mean face 0 "
+                         "mirrors onto 1 and 2 mirrors onto 3")
+
+
+@pytest.mark.parametrize("format", ["auto", "csv_points"])
+def test_the_command_takes_every_format(root, format):
+    (root / "train.csv").write_text("good.png,20,20,30,20,25,30\n")
+    arguments = ["--root", str(root), "--train", "train.csv", "--format", format]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert "train.csv: 1 faces in 1 photos, 0 faults" in result.stdout
+    result = CliRunner().invoke(main, [*arguments[:-1], "wflw"])
+    assert result.exit_code == 1 and "train.csv:1: face 0" in result.stderr
+
+
 @needs_ibug
 def test_real_data():
-    train, test = validate_files(IBUG, "labels_ibug_300W_train.xml", "labels_ibug_300W_test_parsed.xml", 68)
+    names = "labels_ibug_300W_train.xml", "labels_ibug_300W_test_parsed.xml"
+    train, test = validate_files(IBUG, *names, get_skeleton("ibug68"))
     assert (train.faces, train.faults, test.faces, test.faults) == (2208, (), 716, ())
     assert train.notes["box over the edge of the photo"] == 69
     assert train.notes["box not square"] == 592

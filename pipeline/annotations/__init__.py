@@ -1,6 +1,7 @@
-"""Face annotations: one reader a file format, one table out."""
+"""Face annotations: one reader a file format, one table out. `formats` knows them all."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -10,18 +11,40 @@ BOX = ["left", "top", "width", "height"]
 
 @dataclass(frozen=True, kw_only=True)
 class Annotations:
-    """The faces of one annotation file, in the order of the file.
+    """The faces of one annotation file or folder, in its order.
 
     Attributes:
         faces: one row a face, index 0…N-1: `image` (path relative to the data folder, with forward slashes),
-            `left`, `top`, `width`, `height` (float64, photo pixels: `left`, `top` is the box's first pixel) and
-            `line` (line of the box in the file, for messages).
+            `left`, `top`, `width`, `height` (float64, photo pixels: `left`, `top` is the box's first pixel; NaN
+            where the format has no box) and `where` (file and line, or file and record, for messages).
         keypoints: (N, K, 2) float32 x and y in photo pixels, the centre of the top-left pixel being (0, 0);
-            NaN where a point is missing. None where the file has boxes only.
+            NaN where a point is missing. None where the file has no points at all.
+        photos: name in `faces.image` → (H, W) uint8 grey picture, for photos that came inside the annotation file.
+        boxes_made: how many boxes did not come from the file; see `formats.read`.
     """
 
     faces: pd.DataFrame
     keypoints: np.ndarray | None
+    photos: Mapping[str, np.ndarray] = field(default_factory=dict)
+    boxes_made: int = 0
 
     def __len__(self) -> int:
         return len(self.faces)
+
+
+def tabulate(
+    rows: Sequence[tuple], keypoints: Sequence[np.ndarray] | np.ndarray | None,
+    photos: Mapping[str, np.ndarray] | None = None,
+) -> Annotations:
+    """Annotations of what a reader has collected.
+
+    Args:
+        rows: face number, image, left, top, width, height, where.
+        keypoints: (K, 2) of each row; None where the file has no points.
+        photos: see `Annotations`.
+    """
+    faces = pd.DataFrame(rows, columns=["face", "image", *BOX, "where"]).set_index("face").rename_axis(None)
+    faces = faces.astype({"image": object, **dict.fromkeys(BOX, float), "where": object})
+    if keypoints is not None:
+        keypoints = np.asarray(keypoints, np.float32) if len(rows) else np.empty((0, 0, 2), np.float32)
+    return Annotations(faces=faces, keypoints=keypoints, photos=photos or {})

@@ -12,13 +12,11 @@ from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
-import pandas as pd
 
-from pipeline.annotations import BOX, Annotations
+from pipeline.annotations import BOX, Annotations, tabulate
+from pipeline.annotations.fields import MAX_POINTS, number, path_fault
 from pipeline.errors import UserError
 
-MAX_POINTS = 2_000  # a larger index is a mistake, and would only fill the memory
-MAX_PIXEL = 1e7  # so is a larger coordinate
 PARENT = {"image": "images", "box": "image", "part": "box"}
 
 
@@ -60,19 +58,6 @@ def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[
     return _annotations(parser.rows, parser.points, num_points), parser.faults
 
 
-def path_fault(image: str) -> str | None:
-    """What is wrong with an image path of a data set, or None: it must be relative and stay in the data folder."""
-    if not image.strip():
-        return "the image path is empty"
-    if "\\" in image:
-        return f"image path {image!r} has a backslash; write forward slashes"
-    if image.startswith("/") or re.match(r"[A-Za-z]:", image):
-        return f"image path {image!r} is absolute; write it relative to the data folder"
-    if ".." in image.split("/"):
-        return f"image path {image!r} leaves the data folder; '..' is not allowed"
-    return None
-
-
 def write(path: Path, annotations: Annotations, comment: str = "") -> None:
     """Write faces as dlib XML that `read` reads back exactly; missing points get no `<part>`."""
     lines = ["<?xml version='1.0' encoding='UTF-8'?>", "<dataset>", f"<comment>{escape(comment)}</comment>", "<images>"]
@@ -108,7 +93,7 @@ class _Parser:
     def __init__(self, path: Path, num_points: int | None) -> None:
         self.path, self.limit = path, num_points or MAX_POINTS
         self.faults: list[str] = []
-        self.rows: list[tuple] = []  # face, image, left, top, width, height, line
+        self.rows: list[tuple] = []  # face, image, left, top, width, height, where
         self.points: list[dict[int, tuple[float, float]]] = []  # of each row: index → x, y
         self.stack: list[str] = []  # open tags
         self.face, self.image, self.usable, self.parts = -1, "", False, None
@@ -163,7 +148,7 @@ class _Parser:
         self.parts = {}  # parts of a faulty box are still checked
         if values is not None and self.usable:
             image = PurePosixPath(self.image).as_posix()
-            self.rows.append((self.face, image, *values, self.expat.CurrentLineNumber))
+            self.rows.append((self.face, image, *values, f"{self.path}:{self.expat.CurrentLineNumber}"))
             self.points.append(self.parts)
 
     def on_part(self, attributes: dict[str, str]) -> None:
@@ -182,7 +167,7 @@ class _Parser:
 
     def numbers(self, attributes: dict[str, str], names: list[str], what: str = "") -> tuple[float, ...] | None:
         """The attributes as floats; None, and a fault for each, where one is missing or not a number of pixels."""
-        found = [(name, attributes.get(name), _number(attributes.get(name))) for name in names]
+        found = [(name, attributes.get(name), number(attributes.get(name))) for name in names]
         for name, text, value in found:
             if text is None:
                 self.fault(f"{what}attribute {name!r} is missing", self.face)
@@ -192,22 +177,13 @@ class _Parser:
         return None if None in values else values
 
 
-def _number(text: str | None) -> float | None:
-    if text is None or not re.fullmatch(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?\s*", text):
-        return None
-    value = float(text)
-    return value if abs(value) < MAX_PIXEL else None
-
-
 def _annotations(rows: list[tuple], points: list[dict], num_points: int | None) -> Annotations:
     """The table and the (N, K, 2) array of what a parser has collected."""
-    faces = pd.DataFrame(rows, columns=["face", "image", *BOX, "line"]).set_index("face").rename_axis(None)
-    faces = faces.astype({"image": object, **dict.fromkeys(BOX, float), "line": int})
     if not any(points):
-        return Annotations(faces=faces, keypoints=None)
+        return tabulate(rows, None)
     size = num_points or 1 + max(max(parts, default=0) for parts in points)
     keypoints = np.full((len(points), size, 2), np.nan, np.float32)
     for row, parts in zip(keypoints, points, strict=True):
         if parts:
             row[list(parts)] = list(parts.values())
-    return Annotations(faces=faces, keypoints=keypoints)
+    return tabulate(rows, keypoints)

@@ -5,9 +5,11 @@ from torch import nn
 from pipeline.codecs import CODECS, Gaussian, Heatmap, Regression
 from pipeline.errors import UserError
 from pipeline.models.resnet import ResNet
+from pipeline.models.simplenet import SimpleNet
+from pipeline.models.smallcnn import SmallCNN
 from pipeline.models.unet import UNet
 
-MODELS: dict[str, type[nn.Module]] = {"resnet": ResNet, "unet": UNet}
+MODELS: dict[str, type[nn.Module]] = {"simplenet": SimpleNet, "smallcnn": SmallCNN, "resnet": ResNet, "unet": UNet}
 Codec = Regression | Heatmap | Gaussian
 
 
@@ -33,7 +35,7 @@ def build_model(
         fitting = "regression" if model_class.kind == "points" else "heatmap or gaussian"
         raise UserError(f"a {model_class.__name__} makes {model_class.kind}: its codec must be {fitting}")
     model = model_class(
-        **network, num_points=num_points, channels=channels, size=size, margin=codec.get("margin", 0.0)
+        **network, num_points=num_points, in_chans=channels, size=size, margin=codec.get("margin", 0.0)
     )
     strides = {} if codec_class is Regression else {"stride": model.stride}
     return model, codec_class(size=size, **strides, **codec)

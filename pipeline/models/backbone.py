@@ -1,12 +1,14 @@
-"""timm backbones, pretrained or not, for grey or RGB crops."""
+"""What networks stand on: timm backbones, pretrained or not, and the plain encoder of the first U-Net."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import timm
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
+from timm.layers import ConvNormAct
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
@@ -14,15 +16,17 @@ from pipeline.errors import UserError
 
 
 def create_backbone(
-    name: str, *, pretrained: bool | str, in_chans: int, width: float = 1.0, **options: object
+    name: str, *, pretrained: bool | str, in_chans: int, width: float = 1.0, stem: str = "sum", **options: object
 ) -> nn.Module:
-    """Any timm model, its first convolution for 1 or 3 channels (timm sums RGB filters for 1).
+    """Any timm model, its first convolution for 1 or 3 channels.
 
     Args:
         name: timm's name.
         pretrained: True (download from the hub), False (random weights) or the path of a weights file.
         in_chans: channels of the input.
         width: of every layer, as a share of the usual; other than 1 for timm's ResNets without weights only.
+        stem: what becomes of pretrained RGB filters where in_chans is 1: their "sum", which is timm's rule and gives a
+            grey picture the features of its RGB copy, or their "mean".
         options: for `timm.create_model`.
 
     Raises:
@@ -37,7 +41,11 @@ def create_backbone(
             raise UserError(f"network.pretrained: no weights file at {pretrained!r}; give a path, true (hub) or false")
         options["pretrained_cfg_overlay"] = {"file": pretrained}
     with _weights_errors(name, pretrained):
-        return timm.create_model(name, pretrained=bool(pretrained), in_chans=in_chans, **options)
+        backbone = timm.create_model(name, pretrained=bool(pretrained), in_chans=in_chans, **options)
+    if pretrained and in_chans == 1 and stem == "mean":
+        first = next(layer for layer in backbone.modules() if isinstance(layer, nn.Conv2d))
+        first.weight.data /= 3
+    return backbone
 
 
 def _narrow(name: str, pretrained: bool | str, width: float) -> dict:
@@ -62,18 +70,58 @@ def _weights_errors(name: str, pretrained: bool | str) -> Iterator[None]:
         ) from error
 
 
-class Normalize(nn.Module):
-    """uint8 (B, C, H, W) → float, with the mean and deviation the backbone was trained with; their mean for grey."""
+class PlainEncoder(nn.Module):
+    """Blocks of two convolutions with batch norm and ReLU, a max pool between them (Ronneberger et al., MICCAI 2015).
 
-    def __init__(self, backbone: str, channels: int) -> None:
+    Args:
+        in_chans: channels of the input.
+        channels: of each level; level i has 1/2^i of the resolution.
+    """
+
+    def __init__(self, in_chans: int, channels: list[int]) -> None:
         super().__init__()
-        config = get_pretrained_cfg(backbone)
-        mean, std = ((0.5,) * 3, (0.5,) * 3) if config is None else (config.mean, config.std)
+        self.levels = nn.ModuleList(
+            nn.Sequential(ConvNormAct(before, after, 3), ConvNormAct(after, after, 3))
+            for before, after in zip([in_chans, *channels], channels, strict=False)
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, C, S, S) → the features of every level, finest first."""
+        features = []
+        for number, level in enumerate(self.levels):
+            x = level(F.max_pool2d(x, 2) if number else x)
+            features.append(x)
+        return features
+
+
+class Normalize(nn.Module):
+    """uint8 (B, C, H, W) → float, less a mean and over a deviation, both in 0…1: those a backbone was trained with.
+
+    Grey pictures take the mean over the three channels.
+    """
+
+    def __init__(
+        self, channels: int, mean: Sequence[float] = (0.5, 0.5, 0.5), std: Sequence[float] = (0.5, 0.5, 0.5)
+    ) -> None:
+        super().__init__()
         for name, values in (("mean", mean), ("std", std)):
             tensor = 255 * torch.tensor(values)
             tensor = tensor.mean(0, keepdim=True) if channels == 1 else tensor
             self.register_buffer(name, tensor[:, None, None], persistent=False)
 
+    @classmethod
+    def of(cls, backbone: str, channels: int) -> "Normalize":
+        """That of a timm model."""
+        config = get_pretrained_cfg(backbone)
+        return cls(channels) if config is None else cls(channels, config.mean, config.std)
+
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8 → the same in float32, about mean 0 and deviation 1."""
         return (images.float() - self.mean) / self.std
+
+
+def halved(side: int) -> int:
+    """The side of a map after a max pool over 2×2 cells; a UserError where nothing is left."""
+    if side < 2:
+        raise UserError("crop.size is too small for so many max pools: enlarge it or name fewer network.channels")
+    return side // 2

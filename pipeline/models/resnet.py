@@ -9,7 +9,7 @@ class ResNet(nn.Module):
     """Any timm backbone, then points by one linear layer.
 
     Args:
-        backbone, pretrained, width, channels: see `create_backbone`.
+        backbone, pretrained, width, stem, in_chans: see `create_backbone`.
         head: "average" pools the last features over space (He et al., CVPR 2016); "flatten" keeps their places,
             which fixes the input size.
         dropout: before the linear layer.
@@ -21,14 +21,14 @@ class ResNet(nn.Module):
     stride = 1
 
     def __init__(
-        self, *, backbone: str, pretrained: bool | str, width: float, head: str, dropout: float,
-        num_points: int, channels: int, size: int, margin: float = 0.0,
+        self, *, backbone: str, pretrained: bool | str, width: float, stem: str, head: str,
+        dropout: float, num_points: int, in_chans: int, size: int, margin: float = 0.0,
     ) -> None:
         super().__init__()
-        self.normalize = Normalize(backbone, channels)
+        self.normalize = Normalize.of(backbone, in_chans)
         options = {"global_pool": ""} if head == "flatten" else {}
         self.backbone = create_backbone(
-            backbone, pretrained=pretrained, in_chans=channels, width=width, num_classes=0, **options
+            backbone, pretrained=pretrained, in_chans=in_chans, width=width, stem=stem, num_classes=0, **options
         )
         features = self.backbone.num_features
         if head == "flatten":

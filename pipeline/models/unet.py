@@ -1,5 +1,7 @@
 """A U-shaped network from crops to heatmaps."""
 
+from itertools import repeat
+
 import torch
 import torch.nn.functional as F
 from timm.layers import ConvNormAct
@@ -7,33 +9,43 @@ from torch import Tensor, nn
 
 from pipeline.codecs import heatmap_pad
 from pipeline.errors import UserError
-from pipeline.models.backbone import Normalize, create_backbone
+from pipeline.models.backbone import Normalize, PlainEncoder, create_backbone
+
+PLAIN = [64, 128, 256, 512, 1024]  # channels of the levels of Ronneberger's encoder
 
 
 class Up(nn.Module):
-    """Double the resolution, join the skip features, convolve twice."""
+    """Double the resolution, join the skip features, convolve twice.
 
-    def __init__(self, channels: int, skip_channels: int, out_channels: int, pad: int) -> None:
+    Args:
+        upsample: "nearest" repeats cells; "transposed" learns how to, by a transposed convolution.
+        pad: empty cells to put around the joined features.
+    """
+
+    def __init__(self, channels: int, skip_channels: int, out_channels: int, pad: int, upsample: str) -> None:
         super().__init__()
         self.pad = pad
+        transposed = upsample == "transposed"
+        self.step_up = nn.ConvTranspose2d(channels, channels, 2, stride=2) if transposed else nn.Identity()
         self.first = ConvNormAct(channels + skip_channels, out_channels, 3)
         self.second = ConvNormAct(out_channels, out_channels, 3)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """(B, C, h, w), (B, C', H, W) → (B, C'', H + 2·pad, W + 2·pad)."""
-        x = F.interpolate(x, skip.shape[-2:], mode="nearest")
+        x = F.interpolate(self.step_up(x), skip.shape[-2:], mode="nearest")  # also where a side was odd
         return self.second(self.first(F.pad(torch.cat([x, skip], dim=1), [self.pad] * 4)))
 
 
 class UNet(nn.Module):
-    """Encoder and decoder with skips (Ronneberger et al., MICCAI 2015), the encoder being any timm backbone.
+    """Encoder and decoder with skips (Ronneberger et al., MICCAI 2015), the encoder being theirs or a timm backbone.
 
     Each entry of `decoder` doubles the resolution, so the heatmaps have the stride of the encoder's last features
-    halved `len(decoder)` times: 4 for a ResNet and three entries. The last block works on a frame of empty cells
-    around the features, where its convolutions place what lies beyond the crop.
+    halved `len(decoder)` times: 4 for a ResNet and three entries, 1 for the plain encoder. The last block works on a
+    frame of empty cells around the features, where its convolutions place what lies beyond the crop.
 
     Args:
-        backbone, pretrained, width, channels: see `create_backbone`.
+        backbone: "plain", or a name of timm's: see `create_backbone`, also for pretrained, width and in_chans.
+        upsample: see `Up`.
         decoder: channels of each decoder block, deepest first.
         num_points: K.
         size: side of the input in pixels.
@@ -43,16 +55,21 @@ class UNet(nn.Module):
     kind = "heatmaps"
 
     def __init__(
-        self, *, backbone: str, pretrained: bool | str, width: float, decoder: list[int],
-        num_points: int, channels: int, size: int, margin: float,
+        self, *, backbone: str, pretrained: bool | str, width: float, decoder: list[int], upsample: str,
+        num_points: int, in_chans: int, size: int, margin: float,
     ) -> None:
         super().__init__()
-        self.normalize = Normalize(backbone, channels)
-        self.backbone = create_backbone(
-            backbone, pretrained=pretrained, in_chans=channels, width=width, features_only=True
-        )
-        widths = self.backbone.feature_info.channels()
-        strides = self.backbone.feature_info.reduction()
+        if backbone == "plain":
+            self.normalize = Normalize(in_chans)
+            widths = _plain_widths(pretrained, width, len(decoder))
+            strides = [2**level for level in range(len(widths))]
+            self.backbone = PlainEncoder(in_chans, widths)
+        else:
+            self.normalize = Normalize.of(backbone, in_chans)
+            self.backbone = create_backbone(
+                backbone, pretrained=pretrained, in_chans=in_chans, width=width, features_only=True
+            )
+            widths, strides = self.backbone.feature_info.channels(), self.backbone.feature_info.reduction()
         if len(decoder) >= len(widths):
             most = len(widths) - 1
             raise UserError(f"network.decoder has {len(decoder)} entries; {backbone} has features for {most}")
@@ -62,7 +79,7 @@ class UNet(nn.Module):
         pads = [0] * (len(decoder) - 1) + [heatmap_pad(margin, self.stride)]
         inputs = [widths[-1], *decoder[:-1]]
         skips = widths[-2 :: -1]
-        self.decoder = nn.ModuleList(map(Up, inputs, skips, decoder, pads))
+        self.decoder = nn.ModuleList(map(Up, inputs, skips, decoder, pads, repeat(upsample)))
         self.head = nn.Conv2d(decoder[-1], num_points, 1)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -71,3 +88,10 @@ class UNet(nn.Module):
         for block, skip in zip(self.decoder, reversed(skips), strict=False):
             x = block(x, skip)
         return self.head(x)
+
+
+def _plain_widths(pretrained: bool | str, width: float, ups: int) -> list[int]:
+    """Channels of the plain encoder's levels, one more than there are steps up, where there are as many."""
+    if pretrained:
+        raise UserError("network.pretrained: there are no weights for the plain encoder; set it to false")
+    return [max(1, round(width * usual)) for usual in PLAIN[: ups + 1]]

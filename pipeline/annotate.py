@@ -1,0 +1,180 @@
+"""Points for any photos, by the ensemble or one model: predicted, written as CSV and dlib XML, and drawn."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from pipeline.annotations import BOX, Annotations, dlib_xml, tabulate
+from pipeline.annotations.fields import path_fault
+from pipeline.boxes import Boxes
+from pipeline.checkpoint import load_model
+from pipeline.crops import CropStore, write_crops
+from pipeline.ensemble import average_folds, blend_median, blend_weighted
+from pipeline.errors import UserError
+from pipeline.files import write_text
+from pipeline.photos import read_photo
+from pipeline.pictures import draw_photo
+from pipeline.predict import predict_points
+from pipeline.predictions import Predictions
+from pipeline.runtime import make_runtime
+from pipeline.skeleton import Skeleton
+
+CSV, XML = "points.csv", "points.xml"
+
+
+def annotate(
+    out: Path, boxes: Boxes, members: dict[str, list[Path]], weights: dict, *, skeleton: Skeleton,
+    crop: dict, device: str, precision: str, batch_size: int, flip: bool, scales: Sequence[float],
+) -> list[Path]:
+    """Predict the points of every box and write `points.csv`, `points.xml` and a picture of each photo.
+
+    The files name the photos relative to the deepest folder that holds them all, so that both are read back with it as
+    the data folder; the picture of a photo lies in `out` under this name and `.png`.
+
+    Args:
+        out: the folder to write to.
+        boxes: photo → its boxes.
+        members: model → folders of its trained folds; weights: how to blend the models. See `choose_members`.
+        skeleton: the points.
+        crop: as the models were trained; see `write_crops`.
+        device, precision: see `make_runtime`; batch_size, flip, scales: see `predict_points`.
+
+    Returns:
+        The files, the pictures first.
+
+    Raises:
+        UserError: a model is missing or was trained on other crops or points; a photo cannot be named or would be
+            overwritten.
+    """
+    root, names = name_photos(list(boxes))
+    pictures = {photo: out / f"{name}.png" for photo, name in names.items()}
+    _check_out(out, pictures)
+    rows = [(names[photo], *box) for photo, part in boxes.items() for box in part]
+    faces = tabulate([(number, *row, row[0]) for number, row in enumerate(rows)], None)
+    points = predict(
+        root, faces, members, weights, partners=skeleton.flip, crop=crop, device=device, precision=precision,
+        batch_size=batch_size, flip=flip, scales=scales,
+    ).points
+    for photo, name in names.items():
+        own = (faces.faces.image == name).to_numpy()
+        draw_photo(pictures[photo], read_photo(photo, "rgb"), boxes[photo], points[own], skeleton)
+    annotated = replace(faces, keypoints=points)
+    write_text(out / CSV, to_csv(annotated))
+    dlib_xml.write(out / f"{XML}.partial", annotated, f"photos relative to {root}")
+    os.replace(out / f"{XML}.partial", out / XML)
+    return [*pictures.values(), out / CSV, out / XML]
+
+
+def choose_members(
+    runs: Path, weights_file: Path, models: Sequence[str], folds: Sequence[int], *,
+    model: str | None = None, fold: int | None = None,
+) -> tuple[dict[str, list[Path]], dict]:
+    """Which trained folds to ask, and how to blend them.
+
+    Args:
+        runs: folder of the run folders; weights_file: what the ensemble stage wrote.
+        models, folds: those of the ensemble.
+        model: only this one, the mean of its folds; fold: only this fold of it.
+
+    Returns:
+        model → folders of its folds; and `blend` with `test`, the weight of each model, as in `weights.json`.
+
+    Raises:
+        UserError: a fold without a model, or an ensemble that is missing or of other models.
+    """
+    if model is not None:
+        chosen = folds if fold is None else [fold]
+        return {model: [runs / model / f"fold{one}" for one in chosen]}, {"blend": "mean", "test": {model: 1.0}}
+    if fold is not None:
+        raise UserError("--fold is one fold of one model: name it with --model")
+    try:
+        weights = json.loads(weights_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{weights_file}: no weights of an ensemble ({error}); run `dvc repro` (or the ensemble "
+                        "stage), or choose one model with --model") from None
+    if weights["blend"] == "median":
+        used = list(models)
+    elif set(weights["test"]) != set(models):
+        raise UserError(f"{weights_file}: blends {', '.join(weights['test'])}, but train.models has "
+                        f"{', '.join(models)}; run the ensemble stage again")
+    else:
+        used = [name for name in models if weights["test"][name] > 0]
+    return {name: [runs / name / f"fold{one}" for one in folds] for name in used}, weights
+
+
+def predict(
+    root: Path, faces: Annotations, members: dict[str, list[Path]], weights: dict, *, partners: np.ndarray,
+    crop: dict, device: str, precision: str, batch_size: int, flip: bool, scales: Sequence[float],
+) -> Predictions:
+    """The points of `faces`, in photo pixels; the arguments are those of `annotate`."""
+    runtime, by_model = make_runtime(device, precision), []
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        write_crops(faces, root, Path(folder) / "faces", **crop)
+        store = CropStore.open(Path(folder) / "faces")
+        rows = np.arange(len(store))
+        for model, runs in members.items():
+            by_fold = []
+            for run in runs:
+                network, codec, description = load_model(run)
+                _check_model(run, description, store, len(partners))
+                points, spread = predict_points(
+                    runtime.place(network), codec, store, rows, partners=partners, runtime=runtime,
+                    batch_size=batch_size, flip=flip, scales=scales, progress=f"{model} {run.name}",
+                )
+                by_fold.append(Predictions(face=rows, points=points, spread=spread))
+            by_model.append(average_folds(by_fold))
+    if weights["blend"] == "median":
+        return blend_median(by_model)
+    return blend_weighted(by_model, np.array([[weights["test"][model]] for model in members]))
+
+
+def name_photos(photos: Sequence[Path]) -> tuple[Path, dict[Path, str]]:
+    """The deepest folder that holds all photos, and the name of each relative to it, with forward slashes.
+
+    Raises:
+        UserError: a name that no reader of annotations would take.
+    """
+    absolute = {photo: Path(os.path.abspath(photo)) for photo in photos}
+    root = Path(os.path.commonpath([path.parent for path in absolute.values()]))
+    names = {photo: path.relative_to(root).as_posix() for photo, path in absolute.items()}
+    faults = [f"{photo}: {reason}" for photo, name in names.items() if (reason := path_fault(name))]
+    if faults:
+        raise UserError(*faults)
+    return root, names
+
+
+def to_csv(faces: Annotations) -> str:
+    """The faces as `csv_points` reads them: image_name, box, and part_0_x, part_0_y, …, nothing rounded."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    parts = [f"part_{point}_{axis}" for point in range(faces.keypoints.shape[1]) for axis in "xy"]
+    writer.writerow(["image_name", *BOX, *parts])
+    for row, points in zip(faces.faces.itertuples(), faces.keypoints, strict=True):
+        writer.writerow([row.image, *(f"{getattr(row, name):.15g}" for name in BOX), *map(str, points.ravel())])
+    return text.getvalue()
+
+
+def _check_out(out: Path, pictures: dict[Path, Path]) -> None:
+    photos = {os.path.abspath(photo) for photo in pictures}
+    faults = [f"{picture}: the picture of {photo} would overwrite a photo; choose another --out"
+              for photo, picture in pictures.items() if os.path.abspath(picture) in photos]
+    if out.exists() and not out.is_dir():
+        faults.append(f"{out}: is a file; --out is a folder")
+    if faults:
+        raise UserError(*faults)
+
+
+def _check_model(run: Path, description: dict, store: CropStore, num_points: int) -> None:
+    if (description["size"], description["channels"]) != (store.size, store.channels):
+        raise UserError(f"{run}: trained on crops of {description['size']} pixels and {description['channels']} "
+                        f"channels, but crop in the params says {store.size} and {store.channels}; use its params")
+    if description["num_points"] != num_points:
+        raise UserError(f"{run}: trained on {description['num_points']} points, but data.skeleton has {num_points}; "
+                        "use its params")

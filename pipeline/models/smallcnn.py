@@ -1,0 +1,47 @@
+"""The small network of the nose tip and of the 58-point face."""
+
+from torch import Tensor, nn
+
+from pipeline.errors import UserError
+from pipeline.models.backbone import Normalize, halved
+
+
+class SmallCNN(nn.Module):
+    """Convolutions with ReLU and max pool, then two fully connected layers.
+
+    Args:
+        channels: of each convolution; each is followed by a max pool that halves the resolution.
+        kernels: side of each convolution's kernel, as many as channels; padded by half of it.
+        hidden: width of the first fully connected layer.
+        num_points: K.
+        in_chans: 1 or 3.
+        size: side of the input in pixels.
+
+    Raises:
+        UserError: not as many kernels as channels, or more halvings than `size` allows.
+    """
+
+    kind = "points"
+    stride = 1
+
+    def __init__(
+        self, *, channels: list[int], kernels: list[int], hidden: int, num_points: int, in_chans: int, size: int,
+        margin: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if len(kernels) != len(channels):
+            raise UserError(f"network.kernels has {len(kernels)} entries and network.channels {len(channels)}: "
+                            "give one for each convolution")
+        layers, side = [], size
+        for before, after, kernel in zip([in_chans, *channels], channels, kernels, strict=False):
+            layers += [nn.Conv2d(before, after, kernel, padding=kernel // 2), nn.ReLU(), nn.MaxPool2d(2)]
+            side = halved(side + (kernel + 1) % 2)  # an even kernel leaves a pixel more
+        self.normalize = Normalize(in_chans)
+        self.backbone = nn.Sequential(*layers)
+        self.head = nn.Sequential(
+            nn.Flatten(), nn.Linear(channels[-1] * side**2, hidden), nn.ReLU(), nn.Linear(hidden, 2 * num_points)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, S, S) uint8 → (B, K, 2)."""
+        return self.head(self.backbone(self.normalize(images))).unflatten(1, (-1, 2))

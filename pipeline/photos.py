@@ -1,0 +1,60 @@
+"""The photos of a data set: files below its folder, or pictures that came inside its annotation file."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Where photos are read from, by the names that annotations give them.
+
+    Attributes:
+        root: folder that the names are relative to.
+        inside: name → (H, W) uint8 grey picture, for photos without a file of their own.
+    """
+
+    root: Path
+    inside: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def read(self, image: str, color: str) -> np.ndarray | None:
+        """The photo as (H, W) grey or (H, W, 3) RGB uint8, or None where there is no readable one."""
+        if image not in self.inside:
+            return read_photo(self.root / image, color)
+        grey = self.inside[image]
+        return grey if color == "grey" else cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+
+    def look(self, image: str) -> tuple[float, float, str]:
+        """Width and height, and what is wrong with the photo: they are NaN and it is not empty where there is none."""
+        photo = self.read(image, "grey")
+        if photo is not None:
+            return float(photo.shape[1]), float(photo.shape[0]), ""
+        return np.nan, np.nan, "not a readable image" if (self.root / image).is_file() else "missing"
+
+    def sizes(self, images: Sequence[str], jobs: int = -1) -> tuple[np.ndarray, list[str]]:
+        """Width and height of N photos, each different one decoded once, by `jobs` threads.
+
+        Returns:
+            (N, 2) float64, NaN where there is no photo; and N times what is wrong, "" where nothing is.
+        """
+        rows, names = pd.factorize(np.asarray(images, dtype=object))
+        looks = Parallel(n_jobs=jobs, prefer="threads")(delayed(self.look)(name) for name in names)
+        size = np.array([look[:2] for look in looks], float).reshape(-1, 2)
+        return size[rows], [looks[row][2] for row in rows]
+
+
+def read_photo(path: Path, color: str) -> np.ndarray | None:
+    """The photo as (H, W) grey or (H, W, 3) RGB uint8, or None where there is no readable one.
+
+    EXIF rotation is ignored: annotations are made on the pixels as they are stored.
+    """
+    data = np.fromfile(path, np.uint8) if path.is_file() else np.empty(0, np.uint8)
+    if not data.size:
+        return None
+    flags = cv2.IMREAD_GRAYSCALE if color == "grey" else cv2.IMREAD_COLOR_RGB
+    return cv2.imdecode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)

@@ -1,0 +1,60 @@
+"""One fold from crops to predictions, with a skeleton of one point and no eyes, and without any test face."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.annotations import dlib_xml
+from pipeline.crops import write_crops
+from pipeline.errors import UserError
+from pipeline.params import load_params
+from pipeline.predict import predict_fold
+from pipeline.predictions import Predictions
+from pipeline.skeleton import SKELETONS
+from pipeline.train import train_fold
+
+PRESET = load_params(Path(__file__).parents[1] / "presets" / "sample.yaml").models["resnet"].model_dump()
+MODEL = PRESET | {"network": PRESET["network"] | {"backbone": "resnet10t"}, "epochs": 1, "batch_size": 8}
+AUGMENT = dict.fromkeys(("rotate", "scale", "shift", "brightness", "contrast", "blur", "noise", "dropout"), 0.0)
+MACHINE = {"device": "cpu", "precision": "float32"}
+NOSE = SKELETONS["nose1"]
+
+
+@pytest.fixture
+def data(competition: Path, tmp_path: Path) -> Path:
+    """24 train faces of which only the nose tip is known, in two folds, and an empty test part."""
+    cut = {"size": 32, "margin": 1.4, "down": 0.1, "slack": 1.5, "color": "grey", "jobs": 1}
+    for part in ("train", "test"):
+        write_crops(dlib_xml.read(competition / f"{part}.xml"), competition, tmp_path / "crops" / part, **cut)
+    path = tmp_path / "crops" / "train" / "keypoints.npy"
+    np.save(path, np.load(path)[:, 30:31])
+    test = tmp_path / "crops" / "test"
+    for name in ("crops.npy", "photos.npy"):
+        np.save(test / name, np.load(test / name)[:0])
+    pd.read_csv(test / "faces.csv").head(0).to_csv(test / "faces.csv", index=False)
+    table = pd.DataFrame({"face": range(24), "group": range(24), "fold": np.arange(24) % 2})
+    table.to_csv(tmp_path / "folds.csv", index=False)
+    return tmp_path
+
+
+def test_a_nose_is_trained_and_predicted(data: Path, capsys: pytest.CaptureFixture) -> None:
+    run, where = data / "run", {"folds": data / "folds.csv", "fold": 1}
+    train_fold(
+        run, crops=data / "crops" / "train", skeleton=NOSE, augmentation=AUGMENT | {"flip": 0.5}, workers=0, seed=0,
+        validate_every=1, resume_folder=data / ".resume", label="nose", **where, **MACHINE, **MODEL,
+    )
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["val_nme"] is None and metrics["val_mae"] > 0
+    printed = "".join(capsys.readouterr())
+    assert "MAE" in printed and "NME" not in printed and "nan" not in printed
+    assert pd.read_csv(run / "history.csv").val_nme.isna().all()
+    options = {"label": "nose", "batch_size": 8, "flip": True, "scales": [1.0], **where, **MACHINE}
+    predict_fold(run, crops=data / "crops", partners=NOSE.flip, **options)
+    oof = Predictions.load(run / "oof.npz")
+    assert oof.face.tolist() == list(range(1, 24, 2)) and oof.points.shape == (12, 1, 2)
+    assert Predictions.load(run / "test.npz").points.shape == (0, 1, 2)
+    with pytest.raises(UserError, match=r"trained on 1 points, data\.skeleton has 68; train it again"):
+        predict_fold(run, crops=data / "crops", partners=SKELETONS["ibug68"].flip, **options)
