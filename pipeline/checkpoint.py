@@ -35,8 +35,12 @@ def load_model(folder: Path) -> tuple[nn.Module, Codec, dict]:
     except (json.JSONDecodeError, SafetensorError) as error:
         raise UserError(f"{folder}: the model is not readable ({error}); train it again") from None
     offline = {"pretrained": False} if "pretrained" in description["network"] else {}
-    network, codec = build_model(**{**description, "network": description["network"] | offline})
-    network.load_state_dict(state)
+    try:
+        network, codec = build_model(**{**description, "network": description["network"] | offline})
+        network.load_state_dict(state)
+    except (TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{folder}: the model is of another version ({reason}); train it again") from None
     return network.eval(), codec, description
 
 

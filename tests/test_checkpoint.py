@@ -78,3 +78,12 @@ def test_broken_and_missing_files_are_named(tmp_path, name, message):
     (tmp_path / name).write_bytes(b"{")
     with pytest.raises(UserError, match=message):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"stem": None}, {"width": 0.5}])
+def test_a_model_of_another_version_is_named(tmp_path, change):
+    model, _ = build_model(**DESCRIPTION)
+    network = {key: value for key, value in (NETWORK | change).items() if value is not None}
+    save_model(tmp_path, model, DESCRIPTION | {"network": network})
+    with pytest.raises(UserError, match=r"of another version .*train it again"):
+        load_model(tmp_path)
