@@ -72,11 +72,20 @@ def test_samples_show_points_in_their_place_and_those_outside(tmp_path: Path, ch
 
 
 @pytest.mark.parametrize("shape", [(16, 1, 7, 7), (80, 3, 3, 3), (2, 1, 5, 5), (1, 4, 3, 3)])
-def test_filters_are_drawn_whatever_their_number(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_filters_are_drawn_whatever_their_number(
+    tmp_path: Path, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each tile is grey where its filter is 0, and reaches white or black where the filter is largest."""
     filters = np.random.default_rng(0).normal(size=shape)
     filters[0] = 0
+    figures, write = [], pictures.save
+    monkeypatch.setattr(pictures, "save", lambda figure, path: (figures.append(figure), write(figure, path)))
     pictures.draw_filters(tmp_path / "filters.png", filters, "net")
     picture(tmp_path / "filters.png", side=100)
+    tiles = [np.asarray(axis.images[0].get_array()) for axis in figures[0].axes if axis.images]
+    assert len(tiles) == min(shape[0], pictures.FILTERS)
+    assert (tiles[0] == 0.5).all()
+    assert all(np.abs(tile - 0.5).max() == pytest.approx(0.5) for tile in tiles[1:])
 
 
 @pytest.mark.parametrize("codec", [Heatmap, Gaussian])

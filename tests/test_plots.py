@@ -1,10 +1,12 @@
 """Charts: written, not empty, and showing what they should."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from pipeline import plots
 from pipeline.crops import CropStore
@@ -12,13 +14,34 @@ from pipeline.skeleton import Skeleton, make_skeleton
 from tests.conftest import SKELETON, picture
 
 
-def test_point_errors_and_histogram(tmp_path: Path, faces: CropStore) -> None:
-    points = faces.keypoints + np.arange(5)[:, None]
-    plots.draw_point_errors(tmp_path / "points.png", points, faces.keypoints, SKELETON)
-    picture(tmp_path / "points.png")
+def drawn(monkeypatch: pytest.MonkeyPatch, draw: Callable, path: Path, *arguments: object) -> Figure:
+    """The figure that `draw` saves at `path`, where it is checked as a picture too."""
+    figures, write = [], plots.save
+    monkeypatch.setattr(plots, "save", lambda figure, path: (figures.append(figure), write(figure, path)))
+    draw(path, *arguments)
+    picture(path)
+    (figure,) = figures
+    return figure
+
+
+def test_point_errors_are_the_mean_distances(
+    tmp_path: Path, faces: CropStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = faces.keypoints + np.arange(5)[:, None]  # point k is off by k in x and in y
+    figure = drawn(monkeypatch, plots.draw_point_errors, tmp_path / "points.png", points, faces.keypoints, SKELETON)
+    face, bars = figure.axes[:2]
+    np.testing.assert_allclose(face.collections[1].get_array(), np.arange(5) * 2**0.5, atol=1e-4)
+    assert [label.get_text() for label in bars.get_yticklabels()] == ["eyes", "rest"]
+    np.testing.assert_allclose([bar.get_width() for bar in bars.patches], [0.5 * 2**0.5, 3 * 2**0.5], atol=1e-4)
+
+
+def test_histogram_counts_the_faces_that_have_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     errors = {"a": np.array([0.0, 1, 2, np.nan]), "b": np.array([3.0, 3, 3, 3])}
-    plots.draw_histogram(tmp_path / "histogram.png", errors)
-    picture(tmp_path / "histogram.png")
+    figure = drawn(monkeypatch, plots.draw_histogram, tmp_path / "histogram.png", errors)
+    (axis,) = figure.axes
+    texts = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert texts == ["a (median 1.00)", "b (median 3.00)"]
+    assert max(axis.dataLim.y1, 0) == 4  # all four of b in one bin
 
 
 def test_curves_pass_over_epochs_without_a_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,9 +76,13 @@ def test_curves_of_any_number_of_models_stay_three_wide(tmp_path: Path, models: 
 
 
 @pytest.mark.parametrize("skeleton", [make_skeleton("nose", 1), make_skeleton("nose", 1, regions={"nose": (0,)})])
-def test_errors_of_one_point_are_drawn(tmp_path: Path, faces: CropStore, skeleton: Skeleton) -> None:
-    plots.draw_point_errors(tmp_path / "points.png", faces.keypoints[:, :1] + 2, faces.keypoints[:, :1], skeleton)
-    picture(tmp_path / "points.png")
+def test_errors_of_one_point_are_drawn(
+    tmp_path: Path, faces: CropStore, skeleton: Skeleton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = faces.keypoints[:, :1]
+    figure = drawn(monkeypatch, plots.draw_point_errors, tmp_path / "points.png", truth + 2, truth, skeleton)
+    (bar,) = figure.axes[1].patches
+    assert bar.get_width() == pytest.approx(2 * 2**0.5, abs=1e-4)
 
 
 def test_the_mean_face_is_that_of_complete_faces(faces: CropStore) -> None:
