@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup run test lint clean
+.PHONY: help setup run test lint bench clean
 
 help:  ## Say what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -24,6 +24,10 @@ test: setup  ## Run the tests
 
 lint: setup  ## Check style
 	$(BIN)/ruff check .
+
+bench: setup  ## Measure speed and memory, and write benchmarks/RESULTS.md
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro sample
+	$(BIN)/python benchmarks/bench.py
 
 clean:  ## Remove what the pipeline made; the virtual environment stays
 	rm -rf data/sample data/crops data/folds.csv runs ensemble reports metrics.json .resume submissions/submission.csv

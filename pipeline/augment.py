@@ -58,9 +58,3 @@ def build(
                         p=dropout),
     ]
     return A.Compose(steps, keypoint_params=A.KeypointParams(format="xy", remove_invisible=False))
-
-
-def center_view(crops: np.ndarray, size: int) -> np.ndarray:
-    """The un-augmented view: the exact middle of stored crops (N, S, S[, 3]) → (N, size, size[, 3])."""
-    border = (crops.shape[1] - size) // 2
-    return crops[:, border : border + size, border : border + size]

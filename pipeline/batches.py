@@ -9,57 +9,113 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline import geometry
-from pipeline.augment import Transform
+from pipeline.batch_augment import BatchAugment
 from pipeline.crops import CropStore
+from pipeline.ranks import ALONE, Ranks
+from pipeline.runtime import to_images
 
 Batch = tuple[Tensor, Tensor, Tensor]  # images B C S S uint8, points B K 2 float32 view px, mask B K bool
+Key = tuple[int, np.ndarray, slice]  # seed and faces of a batch, and the part of it that is wanted
 
 
-class FaceBatches(Dataset):
-    """Item (seed, rows) is the batch of those faces, augmented from that seed."""
+class AlbumentationsBatches(Dataset):
+    """Item (seed, rows, part) is that part of the batch of faces `rows`, augmented one by one from `seed`."""
 
-    def __init__(self, store: CropStore, transform: Transform) -> None:
+    def __init__(self, store: CropStore, transform: "albumentations.Compose") -> None:  # noqa: F821
         self.crops = store.crops
         self.points = geometry.transform(store.affines, store.keypoints)  # N K 2 stored-crop px, NaN where missing
         self.transform = transform
 
-    def __getitem__(self, key: tuple[int, np.ndarray]) -> Batch:
-        seed, rows = key
+    def __getitem__(self, key: Key) -> Batch:
+        seed, rows, part = key
         self.transform.set_random_seed(seed)
         images, points, masks = [], [], []
         for row in rows:
             drawn = self.transform(image=np.array(self.crops[row]), keypoints=self.points[row].astype(np.float32))
             images.append(drawn["image"])
             points.append(drawn["keypoints"])
-        points = np.stack(points).astype(np.float32)
+        images, points = np.stack(images[part]), np.stack(points[part]).astype(np.float32)
         masks = np.isfinite(points).all(-1)
         points = np.where(masks[..., None], points, 0)
-        return to_images(np.stack(images)), torch.from_numpy(points), torch.from_numpy(masks)
+        return to_images(images), torch.from_numpy(points), torch.from_numpy(masks)
+
+
+class TorchBatches(Dataset):
+    """Item (seed, rows, part) is that part of the batch of faces `rows`, augmented at once from `seed`, on `device`.
+
+    A GPU keeps the crops where they fill less than half of what is free of its memory.
+    """
+
+    def __init__(self, store: CropStore, transform: BatchAugment, device: torch.device) -> None:
+        self.crops, self.transform, self.device = store.crops, transform, device
+        self.points = torch.from_numpy(geometry.transform(store.affines, store.keypoints)).float().to(device)
+        self.resident = None
+        if device.type == "cuda" and 2 * store.crops.nbytes < torch.cuda.mem_get_info(device)[0]:
+            self.resident = to_images(store.crops).to(device)
+
+    def __getitem__(self, key: Key) -> Batch:
+        seed, rows, part = key
+        stored, channels = self.crops.shape[1], 1 if self.crops.ndim == 3 else self.crops.shape[3]
+        draw = self.transform.draw(np.random.default_rng(seed), len(rows), stored, channels).part(part)
+        rows = rows[part]
+        chosen = torch.from_numpy(rows).to(self.device, non_blocking=True)
+        crops = to_images(self.crops[rows]).to(self.device) if self.resident is None else self.resident[chosen]
+        images, points = self.transform.apply(crops, self.points[chosen], draw)
+        masks = points.isfinite().all(-1)
+        return images, points.where(masks[..., None], 0), masks
+
+
+Batches = AlbumentationsBatches | TorchBatches
+
+
+def make_batches(
+    store: CropStore, *, backend: str, device: torch.device, partners: Sequence[int], **augmentation: float
+) -> Batches:
+    """The augmented batches of a store.
+
+    Args:
+        store: the crops.
+        backend: "albumentations", "torch" or "auto", which is torch, the faster one on every device tried.
+        device: where the batches are wanted.
+        partners, augmentation: see `augment.build`.
+    """
+    if backend == "albumentations":
+        from pipeline.augment import build  # late: albumentations takes a second to import
+
+        return AlbumentationsBatches(store, build(size=store.size, partners=partners, **augmentation))
+    return TorchBatches(store, BatchAugment(size=store.size, partners=partners, **augmentation), device)
 
 
 class EpochSampler(Sampler):
     """Shuffled batches of `rows`; the order and each batch's seed depend on `seed` and `epoch` alone."""
 
-    def __init__(self, rows: np.ndarray, batch_size: int, seed: int) -> None:
+    def __init__(self, rows: np.ndarray, batch_size: int, seed: int, ranks: Ranks = ALONE) -> None:
         self.rows, self.batch_size, self.seed, self.epoch = rows, min(batch_size, len(rows)), seed, 0
+        self.part = ranks.share(self.batch_size)
 
     def __len__(self) -> int:
         return len(self.rows) // self.batch_size
 
-    def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
+    def __iter__(self) -> Iterator[Key]:
         rng = np.random.default_rng([self.seed, self.epoch])
         order = rng.permutation(self.rows)
         for batch in range(len(self)):
-            yield int(rng.integers(2**31)), order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            yield int(rng.integers(2**31)), rows, self.part
 
 
 def train_loader(
-    store: CropStore, rows: Sequence[int], transform: Transform, *, batch_size: int, seed: int, workers: int, pin: bool
+    batches: Batches, rows: Sequence[int], *, batch_size: int, seed: int, workers: int, ranks: Ranks
 ) -> tuple[DataLoader, EpochSampler]:
-    """A loader of `Batch`es over faces `rows`, and the sampler whose `epoch` to set before each pass."""
-    sampler = EpochSampler(np.asarray(rows), batch_size, seed)
+    """A loader of `Batch`es over faces `rows`, and the sampler whose `epoch` to set before each pass.
+
+    `workers` processes augment beside the training; `TorchBatches` needs none. Each of `ranks` gets its share.
+    """
+    sampler = EpochSampler(np.asarray(rows), batch_size, seed, ranks)
+    workers = 0 if isinstance(batches, TorchBatches) else workers
     loader = DataLoader(
-        FaceBatches(store, transform), sampler=sampler, batch_size=None, num_workers=workers, pin_memory=pin,
+        batches, sampler=sampler, batch_size=None, num_workers=workers,
+        pin_memory=torch.cuda.is_available() and isinstance(batches, AlbumentationsBatches),
         persistent_workers=workers > 0, worker_init_fn=_one_thread,
         generator=torch.Generator(),  # else starting workers would draw from the global one, which dropout needs
     )
@@ -68,9 +124,3 @@ def train_loader(
 
 def _one_thread(worker: int) -> None:
     cv2.setNumThreads(0)
-
-
-def to_images(crops: np.ndarray) -> Tensor:
-    """(B, S, S[, C]) uint8 → (B, C, S, S) uint8."""
-    crops = crops[..., None] if crops.ndim == 3 else crops
-    return torch.from_numpy(np.ascontiguousarray(crops.transpose(0, 3, 1, 2)))

@@ -185,3 +185,9 @@ def _window(photo: np.ndarray, affine: np.ndarray, side: int) -> tuple[np.ndarra
     if (high - low < 1).any():
         return photo, geometry.translation(0, 0)
     return photo[low[1] : high[1], low[0] : high[0]], geometry.translation(*low.astype(float))
+
+
+def center_view(crops: np.ndarray, size: int) -> np.ndarray:
+    """The un-augmented view: the exact middle of stored crops (N, S, S[, 3]) → (N, size, size[, 3])."""
+    border = (crops.shape[1] - size) // 2
+    return crops[:, border : border + size, border : border + size]

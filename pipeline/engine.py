@@ -13,13 +13,13 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from pipeline import geometry
-from pipeline.augment import Transform, center_view
-from pipeline.batches import Batch, to_images, train_loader
+from pipeline.batches import Batch, Batches, train_loader
 from pipeline.checkpoint import ResumeState
-from pipeline.crops import CropStore
+from pipeline.crops import CropStore, center_view
 from pipeline.losses import Loss
 from pipeline.models import Codec
-from pipeline.runtime import Runtime
+from pipeline.ranks import ALONE, Ranks
+from pipeline.runtime import Runtime, to_images
 from pipeline.scoring import mae, nme
 
 
@@ -55,8 +55,8 @@ class Schedule:
 
 def fit(
     network: nn.Module, codec: Codec, loss: Loss, store: CropStore, train_rows: np.ndarray, val_rows: np.ndarray, *,
-    transform: Transform, eyes: tuple[int, int] | None, schedule: Schedule, runtime: Runtime, seed: int, workers: int,
-    resume: ResumeState, label: str = "train",
+    batches: Batches, eyes: tuple[int, int] | None, schedule: Schedule, runtime: Runtime, seed: int, workers: int,
+    resume: ResumeState, label: str = "train", ranks: Ranks = ALONE,
 ) -> tuple[nn.Module, list[dict]]:
     """Train `network` on faces `train_rows` of the store, watching it on `val_rows`.
 
@@ -65,12 +65,10 @@ def fit(
         (photo pixels), `val_nme` (percent), `seconds`, `images_per_second`; NaN where an epoch had no validation,
         and as the NME of a skeleton without eyes.
     """
-    loader, sampler = train_loader(
-        store, train_rows, transform, batch_size=schedule.batch_size, seed=seed, workers=workers,
-        pin=runtime.device.type == "cuda",
-    )
+    loader, sampler = train_loader(batches, train_rows, batch_size=schedule.batch_size, seed=seed, workers=workers,
+                                   ranks=ranks)
     steps = len(loader)
-    network = runtime.place(network)
+    network = ranks.prepare(runtime.place(network))
     average = ModelEmaV3(network, decay=schedule.ema, use_warmup=True)
     optimizer = create_optimizer_v2(network, "adamw", lr=schedule.lr, weight_decay=schedule.weight_decay)
     scheduler = CosineLRScheduler(
@@ -85,13 +83,14 @@ def fit(
         if _stalled(history, schedule.patience):
             break
         start = time.perf_counter()
-        torch.manual_seed(seed * 10_007 + epoch)  # dropout; with the sampler's epoch all that is random
+        torch.manual_seed(seed * 10_007 + epoch + 1_000_003 * ranks.rank)  # dropout; the rest is the sampler's
         sampler.epoch = epoch
         _set_training(network, frozen=epoch < schedule.frozen_epochs)
-        total = torch.zeros((), device=runtime.device)
-        for step, batch in enumerate(tqdm(loader, desc=f"{label} epoch {epoch + 1}/{schedule.epochs}", leave=False)):
+        called, total = ranks.wrap(network), torch.zeros((), device=runtime.device)
+        bar = tqdm(loader, desc=f"{label} epoch {epoch + 1}/{schedule.epochs}", leave=False, disable=not ranks.first)
+        for step, batch in enumerate(bar):
             scheduler.step_update(epoch * steps + step)
-            value = _loss(network, codec, loss, batch, runtime)
+            value = _loss(called, codec, loss, batch, runtime, ranks)
             scaler.scale(value).backward()
             if schedule.clip is not None:
                 scaler.unscale_(optimizer)
@@ -101,16 +100,18 @@ def fit(
             optimizer.zero_grad(set_to_none=True)
             average.update(network, step=epoch * steps + step)
             total += value.detach()
-        row = {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"], "train_loss": total.item() / steps}
+        train_loss = ranks.mean(total).item() / steps
+        row = {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"], "train_loss": train_loss}
         seconds = time.perf_counter() - start
         due = (epoch + 1) % schedule.validate_every == 0 or epoch + 1 == schedule.epochs
         row |= dict.fromkeys(WATCHED, np.nan)
         if due:
             row |= evaluate(average.module, codec, loss, store, val_rows, eyes, runtime)
         row |= {"seconds": seconds, "images_per_second": steps * sampler.batch_size / seconds}
-        history.append(row)
-        resume.save({name: part.state_dict() for name, part in parts.items()} | {"history": history})
-        tqdm.write(describe(label, row))
+        history.append(ranks.from_first(row))
+        if ranks.first:
+            resume.save({name: part.state_dict() for name, part in parts.items()} | {"history": history})
+            tqdm.write(describe(label, row))
     return average.module, history
 
 
@@ -149,11 +150,11 @@ def _set_training(network: nn.Module, frozen: bool) -> None:
         network.backbone.eval()
 
 
-def _loss(network: nn.Module, codec: Codec, loss: Loss, batch: Batch, runtime: Runtime) -> Tensor:
+def _loss(network: nn.Module, codec: Codec, loss: Loss, batch: Batch, runtime: Runtime, ranks: Ranks) -> Tensor:
     """The loss of one batch; targets are drawn on the device, and the loss is taken in float32."""
     images, points, mask = (part.to(runtime.device, non_blocking=True) for part in batch)
     output = runtime.forward(network, images)
-    return loss(output.float(), codec.encode(points), mask)
+    return ranks.weigh(loss(output.float(), codec.encode(points), mask), mask)
 
 
 @torch.inference_mode()

@@ -6,10 +6,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.augment import center_view
-from pipeline.batches import to_images
 from pipeline.codecs import Heatmap
-from pipeline.crops import CropStore
+from pipeline.crops import CropStore, center_view
+from pipeline.runtime import to_images
 
 
 def first_filters(network: nn.Module) -> np.ndarray | None:

@@ -134,6 +134,7 @@ class Train(Section):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
     precision: Literal["auto", "float32", "bfloat16", "float16"]
     workers: Annotated[int, Field(ge=0)]
+    threads: Annotated[int, Field(ge=0)]
     validate_every: Count
 
 
@@ -221,8 +222,9 @@ class Model(Section):
 
 
 class Augment(Section):
-    """See `pipeline.augment.build`."""
+    """See `pipeline.batches.make_batches`."""
 
+    backend: Literal["auto", "albumentations", "torch"]
     rotate: Annotated[float, Field(ge=0, le=180)]
     scale: Annotated[float, Field(ge=0, lt=1)]
     shift: Share

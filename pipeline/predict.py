@@ -11,14 +11,12 @@ from torch import nn
 from tqdm import tqdm
 
 from pipeline import geometry
-from pipeline.augment import center_view
-from pipeline.batches import to_images
 from pipeline.checkpoint import load_model
-from pipeline.crops import CropStore
+from pipeline.crops import CropStore, center_view
 from pipeline.errors import UserError
 from pipeline.models import Codec
 from pipeline.predictions import Predictions
-from pipeline.runtime import Runtime, make_runtime
+from pipeline.runtime import Runtime, make_runtime, to_images, use_threads
 from pipeline.train import fold_rows
 
 
@@ -74,8 +72,8 @@ def _view(store: CropStore, rows: np.ndarray, scale: float) -> tuple[np.ndarray,
 
 
 def predict_fold(
-    run: Path, *, crops: Path, folds: Path, fold: int, partners: np.ndarray, device: str, precision: str, label: str,
-    batch_size: int, flip: bool, scales: Sequence[float],
+    run: Path, *, crops: Path, folds: Path, fold: int, partners: np.ndarray, device: str, precision: str, threads: int,
+    label: str, batch_size: int, flip: bool, scales: Sequence[float],
 ) -> None:
     """Write `oof.npz` (the faces that the run held out) and `test.npz` into the run folder.
 
@@ -84,10 +82,11 @@ def predict_fold(
         crops: folder of the train and test parts of the crop store.
         folds, fold: the fold table and the fold that the run held out.
         partners: (K,) each point's partner in the mirror image.
-        device, precision: see `make_runtime`.
+        device, precision: see `make_runtime`; threads: see `use_threads`.
         batch_size, flip, scales: see `predict_points`.
     """
     network, codec, description = load_model(run)
+    use_threads(threads)
     runtime = make_runtime(device, precision)
     network = runtime.place(network)
     train, test = CropStore.open(crops / "train"), CropStore.open(crops / "test")

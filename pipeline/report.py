@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from pipeline import networks, pictures, plots
-from pipeline.augment import build
-from pipeline.batches import FaceBatches
+from pipeline.batches import make_batches
 from pipeline.checkpoint import load_model
 from pipeline.crops import CropStore
 from pipeline.files import write_text
@@ -40,7 +40,7 @@ def write_report(
     Args:
         metrics: see `build_metrics`; history: see `load_history`.
         trained: model → folder of one trained fold of it, to look into.
-        augmentation: of the training samples, see `augment.build`.
+        augmentation: of the training samples, see `make_batches`.
         faces: how many training samples, worst faces and best faces to show.
         test_faces: how many test faces to show, drawn at random.
         seed: of everything that is drawn at random.
@@ -102,8 +102,8 @@ def _draw_samples(
 ) -> list[Figure]:
     """Train faces drawn at random, as the training's own loader augments them."""
     rows = np.sort(np.random.default_rng(seed).permutation(len(store))[:count])
-    loader = FaceBatches(store, build(size=store.size, partners=skeleton.flip, **augmentation))
-    images, points, present = (values.numpy() for values in loader[seed, rows])
+    batches = make_batches(store, device=torch.device("cpu"), partners=skeleton.flip, **augmentation)
+    images, points, present = (values.numpy() for values in batches[seed, rows, slice(None)])
     images = images[:, 0] if store.channels == 1 else images.transpose(0, 2, 3, 1)
     points = np.where(present[..., None], points, np.nan)
     pictures.draw_samples(out / "samples.png", images, points, skeleton, [f"face {row}" for row in rows])

@@ -1,8 +1,10 @@
 """Where and in which precision a network runs."""
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -60,10 +62,30 @@ def make_runtime(device: str, precision: str) -> Runtime:
         raise UserError(f"train.device {device!r}: torch finds no such device; use auto or cpu")
     if precision == "auto":
         precision = "bfloat16" if _has_bfloat16(chosen) else "float32"
-    return Runtime(device=chosen, dtype=DTYPES[precision])
+    return Runtime(device=_local_device(chosen), dtype=DTYPES[precision])
+
+
+def _local_device(device: torch.device) -> torch.device:
+    """`device`, or of several GPUs the one of this process."""
+    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    return device
+
+
+def use_threads(threads: int) -> None:
+    """Let torch use so many threads of the CPU, all of them for 0; their number changes sums in the last digits."""
+    if threads:
+        torch.set_num_threads(threads)
 
 
 def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
+def to_images(crops: np.ndarray) -> Tensor:
+    """(B, S, S[, C]) uint8 → (B, C, S, S) uint8."""
+    crops = crops[..., None] if crops.ndim == 3 else crops
+    return torch.from_numpy(np.ascontiguousarray(crops.transpose(0, 3, 1, 2)))

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pipeline.augment import build
+from pipeline.batches import make_batches
 from pipeline.checkpoint import ResumeState, fingerprint, save_model
 from pipeline.crops import CropStore
 from pipeline.engine import Schedule, fit
@@ -15,23 +15,26 @@ from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.losses import build_loss
 from pipeline.models import build_model
-from pipeline.runtime import make_runtime
+from pipeline.ranks import join_ranks
+from pipeline.runtime import make_runtime, use_threads
 from pipeline.skeleton import Skeleton
 
 
 def train_fold(
     out: Path, *, crops: Path, folds: Path, fold: int, skeleton: Skeleton, network: dict, codec: dict, loss: dict,
-    augmentation: dict, device: str, precision: str, workers: int, seed: int, resume_folder: Path, label: str,
-    **schedule: object,
+    augmentation: dict, device: str, precision: str, threads: int, workers: int, seed: int,
+    resume_folder: Path, label: str, **schedule: object,
 ) -> None:
     """Train on every fold but `fold` and write `model.safetensors`, `model.json`, `history.csv`, `metrics.json`.
+
+    Started by `torchrun`, all its processes train the one model together, and the first of them writes.
 
     Args:
         out: the run folder.
         crops, folds: the train part of the crop store, and the fold table.
         skeleton: which points mirror which, and which measure the face.
-        network, codec: see `build_model`; loss: see `build_loss`; augmentation: see `augment.build`.
-        device, precision: see `make_runtime`; workers: processes that augment.
+        network, codec: see `build_model`; loss: see `build_loss`; augmentation: see `make_batches`.
+        device, precision: see `make_runtime`; threads: see `use_threads`; workers: processes that augment.
         seed: the fold's own is seed + fold.
         resume_folder: where an interrupted run keeps its state.
         label: for the progress lines.
@@ -43,19 +46,25 @@ def train_fold(
         "network": network, "codec": codec,
         "num_points": skeleton.num_points, "channels": store.channels, "size": store.size,
     }
+    use_threads(threads)
     runtime = make_runtime(device, precision)
     key = fingerprint(
-        [description, loss, augmentation, schedule, seed, fold, str(runtime), skeleton.flip.tolist(), skeleton.eyes],
+        [description, loss, augmentation, schedule, seed, fold, runtime.device.type, str(runtime.dtype), threads,
+         skeleton.flip.tolist(), skeleton.eyes],
         folds, *(crops / name for name in ("crops.npy", "faces.csv", "keypoints.npy")),
     )
     resume = ResumeState(resume_folder, f"{label}-{key}")
     torch.manual_seed(seed + fold)
     model, target = build_model(**description)
-    model, history = fit(
-        model, target, build_loss(kind=target.kind, **loss), store, train_rows, val_rows,
-        transform=build(size=store.size, partners=skeleton.flip, **augmentation), eyes=skeleton.eyes,
-        schedule=Schedule(**schedule), runtime=runtime, seed=seed + fold, workers=workers, resume=resume, label=label,
-    )
+    with join_ranks(runtime.device) as ranks:
+        model, history = fit(
+            model, target, build_loss(kind=target.kind, **loss), store, train_rows, val_rows,
+            batches=make_batches(store, device=runtime.device, partners=skeleton.flip, **augmentation),
+            eyes=skeleton.eyes, schedule=Schedule(**schedule), runtime=runtime, seed=seed + fold, workers=workers,
+            resume=resume, label=label, ranks=ranks,
+        )
+    if not ranks.first:
+        return
     save_model(out, model, description)
     write_text(out / "history.csv", pd.DataFrame(history).to_csv(index=False))
     last = {name: history[-1][name] for name in ("epoch", "val_loss", "val_mae", "val_nme")}

@@ -21,7 +21,7 @@ def main(model: str | None, fold: int, params_path: Path) -> None:
     predict_fold(
         run_folder(name, params.fold(fold)), crops=CROPS, folds=FOLDS, fold=fold,
         partners=params.data.get_skeleton().flip, device=params.train.device, precision=params.train.precision,
-        label=f"{name}-{fold}",
+        threads=params.train.threads, label=f"{name}-{fold}",
         **params.predict.model_dump(),
     )
 

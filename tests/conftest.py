@@ -1,12 +1,16 @@
 """A tiny real competition, and what the tests share."""
 
 import os
+import shutil
+from importlib import import_module
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner, Result
+from ruamel.yaml import YAML
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
@@ -73,3 +77,47 @@ def picture(path: Path, side: int = 200) -> np.ndarray:
     assert min(image.shape[:2]) > side
     assert image.std() > 5
     return image
+
+
+def run(name: str, *args: object) -> Result:
+    """A command through Click's runner."""
+    return CliRunner().invoke(import_module(f"stages.{name}").main, [str(arg) for arg in args])
+
+
+def succeed(name: str, *args: object) -> str:
+    """What a command prints, which must not fail."""
+    result = run(name, *args)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A folder with a tiny competition, run through every stage."""
+    folder = tmp_path_factory.mktemp("workplace")
+    params = YAML(typ="safe", pure=True).load(Path(__file__).parents[1] / "presets" / "sample.yaml")
+    params["sample"].update(train_faces=18, test_faces=5)
+    params["crop"]["size"] = 32
+    params["split"]["folds"] = [0, 3]
+    params["train"].update(workers=0, validate_every=1)
+    for model in params["models"].values():
+        model.update(epochs=1, batch_size=6)
+        model["network"].update(backbone="resnet10t", width=0.25)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        YAML().dump(params, Path("params.yaml"))
+        outputs = {name: succeed(name) for name in ("sample", "crop", "split")}
+        for name in ("train", "predict"):
+            for model in params["train"]["models"]:
+                for fold in params["split"]["folds"]:
+                    succeed(name, "--model", model, "--fold", fold)
+        outputs |= {name: succeed(name) for name in ("ensemble", "submit", "score", "report")}
+    return folder, outputs
+
+
+@pytest.fixture
+def inside(workplace: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the workplace to spoil."""
+    shutil.copytree(workplace[0], tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    return tmp_path / "copy"

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import geometry
-from pipeline.augment import build, center_view
-from pipeline.crops import store_size
+from pipeline.augment import build
+from pipeline.crops import center_view, store_size
 from pipeline.skeleton import SKELETONS
 
 PARTNERS = SKELETONS["ibug68"].flip

@@ -3,11 +3,11 @@ import pytest
 import torch
 
 from pipeline import engine
-from pipeline.augment import build
-from pipeline.batches import EpochSampler, train_loader
+from pipeline.batches import EpochSampler, make_batches, train_loader
 from pipeline.checkpoint import ResumeState
 from pipeline.losses import build_loss
 from pipeline.models import build_model
+from pipeline.ranks import ALONE
 from pipeline.runtime import Runtime, make_runtime
 from pipeline.skeleton import SKELETONS
 
@@ -21,12 +21,16 @@ AUGMENT = {"rotate": 30.0, "scale": 0.2, "shift": 0.05, "flip": 0.5, "brightness
 FLOAT32 = Runtime(device=torch.device("cpu"), dtype=torch.float32)
 
 
-def train(store, resume, *, workers=0, seed=0, runtime=FLOAT32, **schedule):
+def batches_of(store, backend="auto", **augment):
+    return make_batches(store, backend=backend, device=FLOAT32.device, partners=POINTS.flip, **AUGMENT | augment)
+
+
+def train(store, resume, *, workers=0, seed=0, runtime=FLOAT32, backend="auto", **schedule):
     torch.manual_seed(seed)
     network, codec = build_model(NETWORK, {"name": "regression"}, num_points=68, channels=1, size=32)
     network, history = engine.fit(
         network, codec, build_loss("smooth_l1", "points", 0.05), store, np.arange(16), np.arange(16, 24),
-        transform=build(size=32, partners=POINTS.flip, **AUGMENT), eyes=POINTS.eyes, runtime=runtime, seed=seed,
+        batches=batches_of(store, backend), eyes=POINTS.eyes, runtime=runtime, seed=seed,
         schedule=engine.Schedule(**SCHEDULE | schedule), workers=workers, resume=resume,
     )
     return network.state_dict(), history
@@ -40,12 +44,13 @@ def results(history):
     return [[row[name] for name in ("epoch", "lr", "train_loss", "val_loss", "val_mae", "val_nme")] for row in history]
 
 
-def test_the_same_seed_gives_bitwise_equal_weights_whatever_the_workers(store, tmp_path):
-    first, history = train(store, ResumeState(tmp_path, "a"))
-    second, again = train(store, ResumeState(tmp_path, "b"), workers=2)
+@pytest.mark.parametrize("backend", ["torch", "albumentations"])
+def test_the_same_seed_gives_bitwise_equal_weights_whatever_the_workers(store, tmp_path, backend):
+    first, history = train(store, ResumeState(tmp_path, "a"), backend=backend)
+    second, again = train(store, ResumeState(tmp_path, "b"), backend=backend, workers=2)
     assert same(first, second)
     assert results(history) == results(again)
-    other, _ = train(store, ResumeState(tmp_path, "c"), seed=1)
+    other, _ = train(store, ResumeState(tmp_path, "c"), backend=backend, seed=1)
     assert not same(first, other)
 
 
@@ -110,14 +115,15 @@ def test_frozen_epochs_leave_the_backbone_as_it_was(store, tmp_path):
     assert not torch.equal(weights["head.2.weight"], start.head[2].weight)
 
 
-def test_missing_points_are_masked_in_batches(store):
+@pytest.mark.parametrize("backend", ["torch", "albumentations"])
+def test_missing_points_are_masked_in_batches(store, backend):
     import dataclasses
 
     keypoints = store.keypoints.copy()
     keypoints[:, 36] = np.nan
     holes = dataclasses.replace(store, keypoints=keypoints)
-    transform = build(size=32, partners=POINTS.flip, **dict.fromkeys(AUGMENT, 0.0) | {"flip": 0.5})
-    loader, _ = train_loader(holes, np.arange(16), transform, batch_size=16, seed=0, workers=0, pin=False)
+    batches = batches_of(holes, backend, **dict.fromkeys(AUGMENT, 0.0) | {"flip": 0.5})
+    loader, _ = train_loader(batches, np.arange(16), batch_size=16, seed=0, workers=0, ranks=ALONE)
     ((images, points, mask),) = list(loader)
     assert images.shape == (16, 1, 32, 32) and images.dtype == torch.uint8
     assert points.isfinite().all()
@@ -130,11 +136,11 @@ def test_every_epoch_has_its_own_order_and_every_face_once():
     sampler = EpochSampler(np.arange(10, 30), 5, seed=0)
     orders = []
     for sampler.epoch in (0, 1):
-        orders.append(np.concatenate([rows for _, rows in sampler]))
+        orders.append(np.concatenate([rows for _, rows, _ in sampler]))
     assert all(sorted(order) == list(range(10, 30)) for order in orders)
     assert (orders[0] != orders[1]).any()
     sampler.epoch = 0
-    np.testing.assert_array_equal(np.concatenate([rows for _, rows in sampler]), orders[0])
+    np.testing.assert_array_equal(np.concatenate([rows for _, rows, _ in sampler]), orders[0])
 
 
 def test_a_device_that_is_not_there():

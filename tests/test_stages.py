@@ -2,64 +2,21 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from click.testing import CliRunner
 from ruamel.yaml import YAML
+
+from tests.conftest import run, succeed
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = sorted(path.stem for path in (ROOT / "stages").glob("*.py") if path.stem not in {"__init__", "cli"})
-
-
-def run(name, *args):
-    return CliRunner().invoke(import_module(f"stages.{name}").main, [str(arg) for arg in args])
-
-
-def succeed(name, *args):
-    result = run(name, *args)
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
-@pytest.fixture(scope="module")
-def workplace(tmp_path_factory):
-    """A folder with a tiny competition, run through every stage."""
-    folder = tmp_path_factory.mktemp("workplace")
-    params = YAML(typ="safe", pure=True).load(ROOT / "presets" / "sample.yaml")
-    params["sample"].update(train_faces=18, test_faces=5)
-    params["crop"]["size"] = 32
-    params["split"]["folds"] = [0, 3]
-    params["train"].update(workers=0, validate_every=1)
-    for model in params["models"].values():
-        model.update(epochs=1, batch_size=6)
-        model["network"].update(backbone="resnet10t", width=0.25)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        YAML().dump(params, Path("params.yaml"))
-        outputs = {name: succeed(name) for name in ("sample", "crop", "split")}
-        for name in ("train", "predict"):
-            for model in params["train"]["models"]:
-                for fold in params["split"]["folds"]:
-                    succeed(name, "--model", model, "--fold", fold)
-        outputs |= {name: succeed(name) for name in ("ensemble", "submit", "score", "report")}
-    return folder, outputs
-
-
-@pytest.fixture
-def inside(workplace, tmp_path, monkeypatch):
-    """A copy of the workplace to spoil."""
-    shutil.copytree(workplace[0], tmp_path / "copy")
-    monkeypatch.chdir(tmp_path / "copy")
-    return tmp_path / "copy"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -19,7 +19,8 @@ from pipeline.train import train_fold
 PRESET = load_params(Path(__file__).parents[1] / "presets" / "sample.yaml").models["resnet"].model_dump()
 MODEL = PRESET | {"network": PRESET["network"] | {"backbone": "resnet10t"}, "epochs": 1, "batch_size": 8}
 AUGMENT = dict.fromkeys(("rotate", "scale", "shift", "brightness", "contrast", "blur", "noise", "dropout"), 0.0)
-MACHINE = {"device": "cpu", "precision": "float32"}
+AUGMENT["backend"] = "auto"
+MACHINE = {"device": "cpu", "precision": "float32", "threads": 0}
 NOSE = SKELETONS["nose1"]
 
 

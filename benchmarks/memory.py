@@ -1,0 +1,89 @@
+"""Memory and time of the stages as the number of faces grows: time should be linear, memory flat."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from pipeline.sample import make_sample
+
+ROOT = Path(__file__).parents[1]
+FACES = 200
+STAGES = {"crop": [], "train": ["--fold", "0"], "predict": ["--fold", "0"], "ensemble": [], "submit": []}
+
+
+def measure_memory(data: Path, xml: str, repeats: int) -> str:
+    """Seconds and peak memory of each stage for 200, 2,000 and 20,000 faces: copies of the same photos."""
+    rows = {name: [] for name in STAGES}
+    for times in (1, 10, 100):
+        with tempfile.TemporaryDirectory() as folder:
+            _project(Path(folder), times)
+            for name, options in STAGES.items():
+                rows[name].append(_run([sys.executable, "-m", f"stages.{name}", *options], Path(folder)))
+    header = "| stage | " + " | ".join(f"{times * FACES:,} faces: s, MB" for times in (1, 10, 100)) + " |"
+    lines = ["## Memory", "", "Peak of the memory that is a process's own (anonymous, workers too), from "
+             "`/proc`; pages of files, which the kernel can drop, are not counted. One epoch of the sample's ResNet at "
+             "32 px; as many test faces as train faces.", "", header, "|---|---|---|---|"]
+    lines += [f"| {name} | " + " | ".join(f"{seconds:.1f}, {peak:.0f}" for seconds, peak in found) + " |"
+              for name, found in rows.items()]
+    return "\n".join(lines)
+
+
+def _project(folder: Path, times: int) -> None:
+    """A competition of `times` copies of the same photos, with its folds."""
+    root = folder / "data" / "sample"
+    make_sample(root, train_faces=FACES, test_faces=FACES, seed=0, jobs=os.cpu_count() or 1)
+    for copy in range(1, times):
+        for source in ("indoor", "outdoor"):
+            shutil.copytree(root / source, root / f"{source}{copy}", copy_function=os.link)
+    for part in ("train", "test"):
+        xml = root / f"{part}.xml"
+        text = xml.read_text()
+        start, end = text.index("<image "), text.index("</images>")
+        copies = [text[start:end].replace("door/", f"door{copy or ''}/") for copy in range(times)]
+        xml.write_text(text[:start] + "".join(copies) + text[end:])
+    params = YAML(typ="safe", pure=True).load(ROOT / "presets" / "sample.yaml")
+    params["crop"]["size"] = 32
+    params["split"]["folds"] = [0]
+    params["train"].update(models=["resnet"], validate_every=1)
+    params["models"]["resnet"].update(epochs=1, batch_size=32)
+    YAML().dump(params, folder / "params.yaml")
+    (folder / "data" / "folds.csv").write_text(
+        "face,group,fold\n" + "".join(f"{face},{face},{face % 5}\n" for face in range(FACES * times)))
+
+
+def _run(command: list[str], folder: Path) -> tuple[float, float]:
+    """Seconds, and the peak of the anonymous memory of the process and its children in MB."""
+    start, peak = time.perf_counter(), 0.0
+    process = subprocess.Popen(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)},
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while process.poll() is None:
+        peak = max(peak, sum(_anonymous(pid) for pid in _family(process.pid)))
+        time.sleep(0.05)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {process.stderr.read().decode()}")
+    return time.perf_counter() - start, peak
+
+
+def _family(pid: int) -> list[int]:
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found += [child for word in task.read_text().split() for child in _family(int(word))]
+        except FileNotFoundError:
+            continue  # ended meanwhile
+    return found
+
+
+def _anonymous(pid: int) -> float:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return 0.0
+    values = [line.split()[1] for line in status.splitlines() if line.startswith("RssAnon")]
+    return sum(map(float, values)) / 1024

@@ -1,0 +1,264 @@
+"""Speed, as ratios to bare work."""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from joblib import Parallel, delayed
+from timm.optim import create_optimizer_v2
+
+from pipeline import engine
+from pipeline.annotations import dlib_xml
+from pipeline.augment import build
+from pipeline.batches import make_batches
+from pipeline.checkpoint import ResumeState
+from pipeline.crops import CropStore, center_view, write_crops
+from pipeline.losses import build_loss
+from pipeline.models import build_model
+from pipeline.params import load_params
+from pipeline.predict import predict_points
+from pipeline.runtime import Runtime, make_runtime, to_images
+from pipeline.skeleton import SKELETONS
+
+ROOT = Path(__file__).parents[1]
+SKELETON = SKELETONS["ibug68"]
+AUGMENT = load_params(ROOT / "presets" / "sample.yaml").augment.model_dump()
+CROP = {"margin": 1.4, "down": 0.1, "slack": 1.4, "color": "grey"}
+SIZE, BATCH, STEPS = 128, 16, 6
+MODELS = {
+    "ResNet-18, regression": (
+        {"name": "resnet", "backbone": "resnet18", "pretrained": False, "width": 1.0, "stem": "sum",
+         "head": "flatten", "dropout": 0.2}, {"name": "regression"}, {"name": "smooth_l1", "beta": 0.02}),
+    "UNet on ResNet-18, heatmaps": (
+        {"name": "unet", "backbone": "resnet18", "pretrained": False, "width": 1.0, "decoder": [128, 96, 64],
+         "upsample": "nearest"}, {"name": "heatmap", "sigma": 1.0, "margin": 4.0, "decoder": "window"},
+        {"name": "cross_entropy"}),
+}
+
+
+def measure_training(data: Path, xml: str, repeats: int) -> str:
+    """Images a second of an epoch of `engine.fit` and of a bare loop on ready tensors of the same shape."""
+    runtime, rows = make_runtime("auto", "auto"), []
+    store = faces(BATCH * STEPS + 8)
+    for name, (network, codec, loss) in MODELS.items():
+        ours, bare = _epoch(network, codec, loss, store, runtime), _bare_loop(network, codec, loss, runtime)
+        rows.append([name, *_turns(ours, bare, repeats)])
+    return _table("Training", f"{SIZE} px, batches of {BATCH}, {runtime.dtype}; `engine.fit` against forward, loss, "
+                  "backward and AdamW on one ready batch.", ["", "images/s", "bare, images/s", "ratio"], rows)
+
+
+def measure_loader(data: Path, xml: str, repeats: int) -> str:
+    """Images a second that one core augments, against bare calls of the albumentations pipeline."""
+    store, batch = faces(BATCH), np.arange(BATCH)
+    options = {"partners": SKELETON.flip, **{name: value for name, value in AUGMENT.items() if name != "backend"}}
+    transform, crops = build(size=SIZE, **options), np.array(store.crops)
+    points = np.random.default_rng(0).uniform(0, SIZE, (68, 2)).astype(np.float32)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    rows = []
+    for backend in ("torch", "albumentations"):
+        batches = make_batches(store, backend=backend, device=torch.device("cpu"), **options)
+        ours = _rate(lambda batches=batches: batches[0, batch, slice(None)], BATCH, 20)
+        bare = _rate(lambda: [transform(image=crop, keypoints=points) for crop in crops], BATCH, 20)
+        rows.append([backend, *_turns(ours, bare, repeats)])
+    if find_spec("kornia"):
+        chain, images = _kornia(), to_images(crops).float() / 255
+        marks = torch.from_numpy(points).expand(BATCH, -1, -1)
+        rows.append(["kornia's own", *_turns(_rate(lambda: chain(images, marks), BATCH, 20), bare, repeats)])
+    torch.set_num_threads(threads)
+    return _table("Augmentation", f"{SIZE} px, one core, batches of {BATCH}; against `albumentations.Compose` alone.",
+                  ["backend", "images/s", "bare, images/s", "ratio"], rows)
+
+
+def _kornia() -> Callable:
+    """The nearest that kornia has to the same pipeline."""
+    import kornia.augmentation as K
+
+    degrees, light = AUGMENT["rotate"], (1 - AUGMENT["brightness"], 1 + AUGMENT["brightness"])
+    return K.AugmentationSequential(
+        K.RandomAffine(degrees, translate=(0.03, 0.03), scale=(0.87, 1.15), p=1.0), K.CenterCrop(SIZE),
+        K.RandomHorizontalFlip(p=AUGMENT["flip"]), K.RandomBrightness(light, p=0.8), K.RandomContrast(light, p=0.8),
+        K.RandomGaussianBlur((11, 11), (0.4, 1.6), p=AUGMENT["blur"]),
+        K.RandomGaussianNoise(std=0.03, p=AUGMENT["noise"]),
+        K.RandomErasing((0.01, 0.09), p=AUGMENT["dropout"]), data_keys=["input", "keypoints"],
+    )
+
+
+def measure_crop(data: Path, xml: str, repeats: int) -> str:
+    """Photos a second of the crop stage, against decoding the same files."""
+    annotations = dlib_xml.read(data / xml, 68)
+    files = [str(data / image) for image in annotations.faces.image.unique()]
+
+    def ours() -> float:
+        start = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            write_crops(annotations, data, Path(folder) / "crops", size=SIZE, **CROP)
+        return len(files) / (time.perf_counter() - start)
+
+    def bare() -> float:
+        start = time.perf_counter()
+        Parallel(n_jobs=-1, prefer="threads")(delayed(cv2.imread)(file, cv2.IMREAD_GRAYSCALE) for file in files)
+        return len(files) / (time.perf_counter() - start)
+
+    return _table("Crop", f"{len(files)} photos, {len(annotations)} faces, all cores; against `cv2.imread`, in grey.",
+                  ["", "photos/s", "bare, photos/s", "ratio"], [["crop stage", *_turns(ours, bare, repeats)]])
+
+
+def measure_predict(data: Path, xml: str, repeats: int) -> str:
+    """Images a second of `predict_points`, against bare forward passes."""
+    runtime, rows, count = make_runtime("auto", "auto"), [], 64
+    store = faces(2 * count)
+    for name, (network, codec, _) in MODELS.items():
+        model, target = _build(network, codec)
+        model = runtime.place(model).eval()
+        ready = to_images(center_view(store.crops[:count], SIZE))
+
+        def ours(model=model, target=target) -> None:
+            predict_points(model, target, store, range(2 * count), partners=SKELETON.flip, runtime=runtime,
+                           batch_size=count, flip=False)
+
+        @torch.inference_mode()
+        def bare(model=model, ready=ready) -> None:
+            for _ in range(2):
+                runtime.forward(model, ready)
+            _wait()
+
+        rows.append([name, *_turns(_rate(ours, 2 * count, 1), _rate(bare, 2 * count, 1), repeats)])
+    return _table("Predict", f"{SIZE} px, batches of {count}; from the crop store to points in photo pixels, against "
+                  "the forward pass of a ready batch.", ["", "images/s", "bare, images/s", "ratio"], rows)
+
+
+def measure_commands(data: Path, xml: str, repeats: int) -> str:
+    """Seconds until a command answers, and of a `dvc repro` with nothing to do against an empty project's."""
+    commands = sorted(path.stem for path in (ROOT / "stages").glob("*.py") if path.stem not in {"__init__", "cli"})
+    times = {name: _seconds([sys.executable, "-m", f"stages.{name}", "--help"], ROOT, repeats) for name in commands}
+    rows = [[f"`{name} --help`", f"{statistics.median(found):.2f} ({min(found):.2f}–{max(found):.2f})"]
+            for name, found in times.items()]
+    with tempfile.TemporaryDirectory() as empty:
+        dvc = [sys.executable, "-m", "dvc"]
+        subprocess.run([*dvc, "init", "--no-scm", "-q"], cwd=empty, check=True)
+        Path(empty, "dvc.yaml").write_text("stages:\n  one:\n    cmd: echo > one\n    outs: [one]\n")
+        subprocess.run([*dvc, "repro", "-q"], cwd=empty, check=True)
+        for name, folder in (("a project of one stage", empty), ("this one", ROOT)):
+            found = _seconds([*dvc, "repro"], folder, repeats, expect="up to date")
+            rows.append([f"idle `dvc repro`, {name}",
+                         f"{statistics.median(found):.2f} ({min(found):.2f}–{max(found):.2f})"])
+    return _table("Commands", "Seconds from the start of Python to the end.", ["", "seconds"], rows)
+
+
+def measure_precision(data: Path, xml: str, repeats: int) -> str:
+    """Training in bfloat16 against float32, both channels last; and float32 against channels first."""
+    device, rows = make_runtime("auto", "float32").device, []
+    for name, (network, codec, loss) in MODELS.items():
+        loops = {dtype: _bare_loop(network, codec, loss, Runtime(device=device, dtype=dtype))
+                 for dtype in (torch.bfloat16, torch.float32)}
+        rows.append([name, *_turns(loops[torch.bfloat16], loops[torch.float32], repeats)])
+    return _table("Precision", f"The bare loop at {SIZE} px: bfloat16 against float32, both channels last. "
+                  "`train.precision: auto` takes bfloat16 only where the device has arithmetic for it.",
+                  ["", "bfloat16, images/s", "float32, images/s", "ratio"], rows)
+
+
+def faces(count: int) -> CropStore:
+    """A store of noise: what it shows does not matter for speed."""
+    rng, side = np.random.default_rng(0), SIZE + 2 * 26
+    table = pd.DataFrame({"face": range(count), "width": 100.0, "height": 100.0})
+    table[["m00", "m01", "m02", "m10", "m11", "m12"]] = [1.0, 0, 0, 0, 1, 0]
+    return CropStore(size=SIZE, crops=rng.integers(0, 255, (count, side, side), np.uint8),
+                     photos=np.zeros((count, 32, 32), np.uint8), faces=table,
+                     keypoints=rng.uniform(30, SIZE, (count, 68, 2)).astype(np.float32))
+
+
+def _build(network: dict, codec: dict) -> tuple:
+    return build_model(network, codec, num_points=68, channels=1, size=SIZE)
+
+
+def _epoch(network: dict, codec: dict, loss: dict, store: CropStore, runtime: Runtime) -> Callable[[], float]:
+    """Images a second of one epoch of the real training, as its history tells them."""
+    model, target = _build(network, codec)
+    schedule = engine.Schedule(epochs=1, batch_size=BATCH, lr=1e-3, weight_decay=0.05, warmup_epochs=0, frozen_epochs=0,
+                               clip=5.0, ema=0.99, patience=None, validate_every=1)
+    batches = make_batches(store, device=runtime.device, partners=SKELETON.flip, **AUGMENT)
+    everyone = np.arange(len(store))
+
+    def measure() -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            _, history = engine.fit(
+                model, target, build_loss(kind=target.kind, **loss), store, everyone[:-8], everyone[-8:],
+                batches=batches, eyes=SKELETON.eyes, schedule=schedule, runtime=runtime, seed=0, workers=0,
+                resume=ResumeState(Path(folder), "bench"),
+            )
+        return history[0]["images_per_second"]
+
+    return measure
+
+
+def _bare_loop(network: dict, codec: dict, loss: dict, runtime: Runtime) -> Callable[[], float]:
+    """Images a second of forward, loss, backward and step on a batch and targets that are ready on the device."""
+    model, target = _build(network, codec)
+    model, criterion = runtime.place(model).train(), build_loss(kind=target.kind, **loss)
+    optimizer = create_optimizer_v2(model, "adamw", lr=1e-3, weight_decay=0.05)
+    images = runtime.images(torch.randint(0, 255, (BATCH, 1, SIZE, SIZE), dtype=torch.uint8))
+    targets = target.encode(torch.rand(BATCH, 68, 2, device=runtime.device) * SIZE)
+    mask = torch.ones(BATCH, 68, dtype=torch.bool, device=runtime.device)
+
+    def step() -> None:
+        criterion(runtime.forward(model, images).float(), targets, mask).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return _rate(step, BATCH, STEPS)
+
+
+def _rate(step: Callable[[], object], count: int, steps: int) -> Callable[[], float]:
+    """A measurement: images a second of `steps` calls of `step`, each of `count` images."""
+
+    def measure() -> float:
+        start = time.perf_counter()
+        for _ in range(steps):
+            step()
+        _wait()
+        return count * steps / (time.perf_counter() - start)
+
+    return measure
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _turns(ours: Callable[[], float], bare: Callable[[], float], repeats: int) -> tuple[str, str, str]:
+    """Both rates and their ratio, measured in turns after a warm-up of each."""
+    ours(), bare()
+    pairs = [(ours(), bare()) for _ in range(repeats)]
+    ratios = [first / second for first, second in pairs]
+    medians = [statistics.median(values) for values in zip(*pairs, strict=True)]
+    return (f"{medians[0]:.0f}", f"{medians[1]:.0f}",
+            f"{statistics.median(ratios):.3f} ({min(ratios):.3f}–{max(ratios):.3f})")
+
+
+def _seconds(command: list[str], folder: Path | str, repeats: int, expect: str = "") -> list[float]:
+    found = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        shown = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True,
+                               env=os.environ | {"PYTHONPATH": str(ROOT)})
+        found.append(time.perf_counter() - start)
+        if expect not in shown.stdout:
+            raise RuntimeError(f"{' '.join(command)} in {folder}: no {expect!r} in its output:\n{shown.stdout}")
+    return found
+
+
+def _table(title: str, note: str, header: list[str], rows: list[list[str]]) -> str:
+    lines = [f"## {title}", "", note, "", "| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
