@@ -99,7 +99,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
     params["sample"].update(train_faces=18, test_faces=5)
     params["crop"]["size"] = 32
     params["split"]["folds"] = [0, 3]
-    params["train"].update(workers=0, validate_every=1)
+    params["train"].update(models=["resnet", "unet"], workers=0, validate_every=1)
     for model in params["models"].values():
         model.update(epochs=1, batch_size=6)
         model["network"].update(backbone="resnet10t", width=0.25)

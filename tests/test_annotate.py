@@ -33,7 +33,7 @@ def trained(competition, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     values = YAML(typ="safe", pure=True).load(ROOT / "presets" / "sample.yaml")
     values["crop"]["size"], values["split"]["folds"] = 32, [0, 3]
-    values["train"].update(device="cpu", precision="float32")
+    values["train"].update(models=["resnet", "unet"], device="cpu", precision="float32")
     for model in values["models"].values():
         model["network"].update(backbone="resnet10t", width=0.25)
     YAML().dump(values, folder / "params.yaml")

@@ -105,7 +105,7 @@ def test_a_missing_file_says_what_to_copy(tmp_path):
 
 def test_unknown_model_or_fold_lists_the_known():
     params = load_params(ROOT / "presets" / "sample.yaml")
-    with pytest.raises(UserError, match="known are resnet, unet|known are unet, resnet"):
+    with pytest.raises(UserError, match="known are unet, unet14, resnet"):
         params.model("vit")
     with pytest.raises(UserError, match="has only 1, 2, 3"):
         params.fold(9)
@@ -166,7 +166,7 @@ def test_each_fault_of_a_skeleton_is_named(tmp_path, skeleton, faults):
 def test_names_are_read_from_params_of_any_age(tmp_path):
     path = changed(tmp_path, lambda values: values.update(data={"skeleton": "nose1"}, old_section={"x": 1}))
     models, skeleton = load_names(path)
-    assert models == ["resnet", "unet"] and skeleton.num_points == 1
+    assert models == ["unet", "unet14"] and skeleton.num_points == 1
     path.write_text("train: {models: [a]}")
     with pytest.raises(UserError, match="no train.models or no data.skeleton"):
         load_names(path)
