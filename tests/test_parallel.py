@@ -106,7 +106,7 @@ def dvc(folder: Path, *arguments: str) -> str:
 def results(folder: Path) -> dict[str, bytes]:
     """Every file that the folds and the ensemble left, but for the seconds that they took."""
     found = {}
-    for path in sorted([*folder.glob("runs/*/*/*"), *folder.glob("ensemble/*"), folder / "metrics.json"]):
+    for path in sorted([*folder.glob("runs/*/*/*"), *folder.glob("ensemble/*"), *folder.glob("metrics.json")]):
         data = path.read_bytes()
         if path.name == "history.csv":
             data = pd.read_csv(path).drop(columns=["seconds", "images_per_second"]).to_csv().encode()
