@@ -75,7 +75,8 @@ def make_batches(
 
     Args:
         store: the crops.
-        backend: "albumentations", "torch" or "auto", which is torch, the faster one on every device tried.
+        backend: "albumentations", "torch" or "auto", which is torch: on one core twice as fast at 96 pixels, as fast at
+            128, and without worker processes.
         device: where the batches are wanted.
         partners, augmentation: see `augment.build`.
     """
