@@ -9,6 +9,8 @@ import albumentations as A
 import cv2
 import numpy as np
 
+from pipeline.batch_augment import HOLE, HOLES, NOISE, PHOTOMETRIC, SIGMA
+
 Transform = A.Compose
 
 
@@ -46,15 +48,14 @@ def build(
         translate_px={"x": (-round(pixels), round(pixels)), "y": (-round(pixels), round(pixels))},
         interpolation=cv2.INTER_LINEAR, border_mode=cv2.BORDER_CONSTANT, fill=0, p=1.0,
     )
-    patch = (0.08, 0.3)
     steps = [
         affine,
         A.CenterCrop(size, size),
         FlipWithPartners(partners, p=flip),
-        A.RandomBrightnessContrast(brightness_limit=brightness, contrast_limit=contrast, p=0.8),
-        A.GaussianBlur(sigma_limit=(0.4, 1.6), blur_limit=0, p=blur),
-        A.GaussNoise(std_range=(0.01, 0.06), p=noise),
-        A.CoarseDropout(num_holes_range=(1, 3), hole_height_range=patch, hole_width_range=patch, fill="random_uniform",
-                        p=dropout),
+        A.RandomBrightnessContrast(brightness_limit=brightness, contrast_limit=contrast, p=PHOTOMETRIC),
+        A.GaussianBlur(sigma_limit=SIGMA, blur_limit=0, p=blur),
+        A.GaussNoise(std_range=NOISE, p=noise),
+        A.CoarseDropout(num_holes_range=(1, HOLES), hole_height_range=HOLE, hole_width_range=HOLE,
+                        fill="random_uniform", p=dropout),
     ]
     return A.Compose(steps, keypoint_params=A.KeypointParams(format="xy", remove_invisible=False))
