@@ -9,11 +9,20 @@ import click
 import cv2
 import torch
 from memory import measure_memory
-from speed import measure_commands, measure_crop, measure_loader, measure_precision, measure_predict, measure_training
+from speed import (
+    measure_commands,
+    measure_compile,
+    measure_crop,
+    measure_loader,
+    measure_precision,
+    measure_predict,
+    measure_training,
+)
 
 SECTIONS = {
     "training": measure_training, "loader": measure_loader, "crop": measure_crop, "predict": measure_predict,
-    "commands": measure_commands, "precision": measure_precision, "memory": measure_memory,
+    "commands": measure_commands, "precision": measure_precision, "compile": measure_compile,
+    "memory": measure_memory,
 }
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 from timm.optim import create_optimizer_v2
+from torch import nn
 
 from pipeline import engine
 from pipeline.annotations import dlib_xml
@@ -34,7 +35,7 @@ ROOT = Path(__file__).parents[1]
 SKELETON = SKELETONS["ibug68"]
 AUGMENT = load_params(ROOT / "presets" / "sample.yaml").augment.model_dump()
 CROP = {"margin": 1.4, "down": 0.1, "slack": 1.4, "color": "grey"}
-SIZE, BATCH, STEPS = 128, 16, 6
+SIZE, BATCH, STEPS = 128, 32, 6
 MODELS = {
     "ResNet-18, regression": (
         {"name": "resnet", "backbone": "resnet18", "pretrained": False, "width": 1.0, "stem": "sum",
@@ -100,14 +101,15 @@ def measure_crop(data: Path, xml: str, repeats: int) -> str:
     files = [str(data / image) for image in annotations.faces.image.unique()]
 
     def ours() -> float:
-        start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
+            start = time.perf_counter()
             write_crops(annotations, data, Path(folder) / "crops", size=SIZE, **CROP)
-        return len(files) / (time.perf_counter() - start)
+            return len(files) / (time.perf_counter() - start)
 
     def bare() -> float:
         start = time.perf_counter()
-        Parallel(n_jobs=-1, prefer="threads")(delayed(cv2.imread)(file, cv2.IMREAD_GRAYSCALE) for file in files)
+        work = (delayed(cv2.imread)(file, cv2.IMREAD_GRAYSCALE) for file in files)
+        Parallel(n_jobs=-1, prefer="threads", batch_size=8)(work)
         return len(files) / (time.perf_counter() - start)
 
     return _table("Crop", f"{len(files)} photos, {len(annotations)} faces, all cores; against `cv2.imread`, in grey.",
@@ -156,16 +158,44 @@ def measure_commands(data: Path, xml: str, repeats: int) -> str:
     return _table("Commands", "Seconds from the start of Python to the end.", ["", "seconds"], rows)
 
 
+class ChannelsFirst(Runtime):
+    """A runtime without the layout of memory that the real one uses."""
+
+    def place(self, network: nn.Module) -> nn.Module:
+        """As torch makes it."""
+        return network.to(self.device)
+
+    def images(self, images: torch.Tensor) -> torch.Tensor:
+        """As torch makes them."""
+        return images.to(self.device)
+
+
 def measure_precision(data: Path, xml: str, repeats: int) -> str:
-    """Training in bfloat16 against float32, both channels last; and float32 against channels first."""
-    device, rows = make_runtime("auto", "float32").device, []
+    """Training as `train.precision: auto` has it, channels last, against float32 with channels first."""
+    runtime, rows = make_runtime("auto", "auto"), []
+    plain = ChannelsFirst(device=runtime.device, dtype=torch.float32)
     for name, (network, codec, loss) in MODELS.items():
-        loops = {dtype: _bare_loop(network, codec, loss, Runtime(device=device, dtype=dtype))
-                 for dtype in (torch.bfloat16, torch.float32)}
-        rows.append([name, *_turns(loops[torch.bfloat16], loops[torch.float32], repeats)])
-    return _table("Precision", f"The bare loop at {SIZE} px: bfloat16 against float32, both channels last. "
-                  "`train.precision: auto` takes bfloat16 only where the device has arithmetic for it.",
-                  ["", "bfloat16, images/s", "float32, images/s", "ratio"], rows)
+        loops = [_bare_loop(network, codec, loss, each) for each in (runtime, plain)]
+        rows.append([name, *_turns(*loops, repeats)])
+    return _table("Precision", f"The bare loop at {SIZE} px: {runtime.dtype}, which is what `train.precision: auto` is "
+                  "here, and channels last, against float32 and channels first.",
+                  ["", "images/s", "float32, channels first, images/s", "ratio"], rows)
+
+
+def measure_compile(data: Path, xml: str, repeats: int) -> str:
+    """Training through `torch.compile` against without it; on a GPU with CUDA graphs too (mode reduce-overhead)."""
+    runtime, rows = make_runtime("auto", "auto"), []
+    modes = ["default", "reduce-overhead"] if runtime.device.type == "cuda" else ["default"]
+    for name, (network, codec, loss) in MODELS.items():
+        plain = _bare_loop(network, codec, loss, runtime)
+        for mode in modes:
+            compiled, start = _bare_loop(network, codec, loss, runtime, mode), time.perf_counter()
+            compiled()
+            wait = time.perf_counter() - start
+            rows.append([f"{name}, {mode}", f"{wait:.0f}", *_turns(compiled, plain, repeats)])
+    return _table("Compiling", f"The bare loop at {SIZE} px through `torch.compile` against without; the first "
+                  f"column is what its first {STEPS} steps take, compilation and all.",
+                  ["", "first steps, s", "images/s", "not compiled, images/s", "ratio"], rows)
 
 
 def faces(count: int) -> CropStore:
@@ -183,10 +213,10 @@ def _build(network: dict, codec: dict) -> tuple:
 
 
 def _epoch(network: dict, codec: dict, loss: dict, store: CropStore, runtime: Runtime) -> Callable[[], float]:
-    """Images a second of one epoch of the real training, as its history tells them."""
+    """Images a second of the second epoch of the real training, as its history tells them."""
     model, target = _build(network, codec)
-    schedule = engine.Schedule(epochs=1, batch_size=BATCH, lr=1e-3, weight_decay=0.05, warmup_epochs=0, frozen_epochs=0,
-                               clip=5.0, ema=0.99, patience=None, validate_every=1)
+    schedule = engine.Schedule(epochs=2, batch_size=BATCH, lr=1e-3, weight_decay=0.05, warmup_epochs=0, frozen_epochs=0,
+                               clip=5.0, ema=0.99, patience=None, validate_every=2)
     batches = make_batches(store, device=runtime.device, partners=SKELETON.flip, **AUGMENT)
     everyone = np.arange(len(store))
 
@@ -197,16 +227,22 @@ def _epoch(network: dict, codec: dict, loss: dict, store: CropStore, runtime: Ru
                 batches=batches, eyes=SKELETON.eyes, schedule=schedule, runtime=runtime, seed=0, workers=0,
                 resume=ResumeState(Path(folder), "bench"),
             )
-        return history[0]["images_per_second"]
+        return history[-1]["images_per_second"]
 
     return measure
 
 
-def _bare_loop(network: dict, codec: dict, loss: dict, runtime: Runtime) -> Callable[[], float]:
-    """Images a second of forward, loss, backward and step on a batch and targets that are ready on the device."""
+def _bare_loop(
+    network: dict, codec: dict, loss: dict, runtime: Runtime, mode: str | None = None
+) -> Callable[[], float]:
+    """Images a second of forward, loss, backward and step on a batch and targets that are ready on the device.
+
+    `mode` is that of `torch.compile`, None for none.
+    """
     model, target = _build(network, codec)
     model, criterion = runtime.place(model).train(), build_loss(kind=target.kind, **loss)
-    optimizer = create_optimizer_v2(model, "adamw", lr=1e-3, weight_decay=0.05)
+    optimizer = create_optimizer_v2(model, "adamw", lr=1e-3, weight_decay=0.05, fused=True)
+    model = torch.compile(model, mode=mode) if mode else model
     images = runtime.images(torch.randint(0, 255, (BATCH, 1, SIZE, SIZE), dtype=torch.uint8))
     targets = target.encode(torch.rand(BATCH, 68, 2, device=runtime.device) * SIZE)
     mask = torch.ones(BATCH, 68, dtype=torch.bool, device=runtime.device)

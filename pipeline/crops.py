@@ -5,6 +5,7 @@ without running out of photo: a store of `store_size` pixels holds the view of `
 """
 
 import json
+import math
 import os
 import shutil
 from dataclasses import dataclass
@@ -121,15 +122,14 @@ def write_crops(
         photo = source.read(image, color)
         if photo is None:
             return f"{faces['where'].iloc[rows[0]]}: photo {root / image} is missing or not a readable image"
+        photos[rows], sizes[rows] = thumbnail(photo), photo.shape[1::-1]
         for row in rows:
             crops[row] = warp(photo, affines[row], side)
-            photos[row] = thumbnail(photo)
-            sizes[row] = photo.shape[1::-1]
         return None
 
     by_photo = faces.groupby("image", sort=False).indices
     work = (delayed(cut)(image, rows) for image, rows in by_photo.items())
-    results = Parallel(n_jobs=jobs, prefer="threads", return_as="generator")(work)
+    results = Parallel(n_jobs=jobs, prefer="threads", batch_size=8, return_as="generator")(work)
     faults = [fault for fault in tqdm(results, total=len(by_photo), desc=f"crop {folder.name}", unit="photo") if fault]
     if faults:
         shutil.rmtree(partial)
@@ -150,41 +150,46 @@ def write_crops(
 
 
 def thumbnail(photo: np.ndarray) -> np.ndarray:
-    """(32, 32) grey picture of a whole photo, for finding twins by content."""
+    """(32, 32) grey picture of a whole photo, for finding twins by content: area averages.
+
+    A large photo is first shrunk by a whole factor, several times as fast as by any other. The factor is odd, so that
+    what does not divide by it can be cut off evenly at both edges, and a mirrored photo has the mirrored thumbnail.
+    """
     grey = photo if photo.ndim == 2 else cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
+    factor = (min(grey.shape) // (2 * THUMBNAIL) - 1) // 2 * 2 + 1
+    if factor > 1:
+        cells = [length // factor for length in grey.shape]
+        cells = [cell - (length - cell) % 2 for cell, length in zip(cells, grey.shape, strict=True)]
+        top, left = ((length - cell * factor) // 2 for cell, length in zip(cells, grey.shape, strict=True))
+        grey = grey[top : len(grey) - top, left : grey.shape[1] - left]
+        grey = cv2.resize(grey, cells[::-1], interpolation=cv2.INTER_AREA)
     return cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
 
 
 def warp(photo: np.ndarray, affine: np.ndarray, side: int) -> np.ndarray:
-    """Resample `photo` by `affine` (2, 3) photo → crop into (side, side[, 3]); black outside the photo.
+    """Resample `photo` into (side, side[, 3]) by `affine` (2, 3) photo → crop, a scale and a shift; black outside it.
 
     A photo much larger than its crop is first shrunk by a whole factor with area averaging, so that bilinear
     sampling does not alias.
     """
-    factor = int(1 / np.sqrt(abs(np.linalg.det(affine[:, :2]))))
+    (scale, _, x), (_, _, y) = affine.tolist()
+    factor = int(1 / scale)
     if factor >= 2:
-        photo, shift = _window(photo, affine, side)
-        height, width = (length // factor for length in photo.shape[:2])
+        (left, right), (top, bottom) = (_span(shift / scale, (side - 1) / scale, 2 / scale) for shift in (x, y))
+        part = photo[top:bottom, left:right]  # all that the crop can show
+        height, width = (length // factor for length in part.shape[:2])
         if min(height, width) >= 1:
-            photo = photo[: height * factor, : width * factor]
-            photo = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
-            grow = np.array([[factor, 0, (factor - 1) / 2], [0, factor, (factor - 1) / 2]])
-            affine = geometry.compose(affine, geometry.compose(shift, grow))
-        else:
-            affine = geometry.compose(affine, shift)
+            part = part[: height * factor, : width * factor]
+            photo = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
+            middle = (factor - 1) / 2  # of the first block of pixels that became one
+            x, y = x + scale * (left + middle), y + scale * (top + middle)
+            affine = np.array([[scale * factor, 0, x], [0, scale * factor, y]])
     return cv2.warpAffine(photo, affine, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
 
 
-def _window(photo: np.ndarray, affine: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """The part of `photo` that a crop needs, with the affine part → photo."""
-    far = side - 1
-    corners = geometry.transform(geometry.invert(affine), np.array([[0, 0], [far, 0], [0, far], [far, far]]))
-    reach = 2 / np.sqrt(abs(np.linalg.det(affine[:, :2])))
-    low = np.maximum(np.floor(corners.min(0) - reach), 0).astype(int)
-    high = np.minimum(np.ceil(corners.max(0) + reach) + 1, photo.shape[1::-1]).astype(int)
-    if (high - low < 1).any():
-        return photo, geometry.translation(0, 0)
-    return photo[low[1] : high[1], low[0] : high[0]], geometry.translation(*low.astype(float))
+def _span(shift: float, length: float, reach: float) -> tuple[int, int]:
+    """First and last but one pixel, 0 or more, of `length` photo pixels that start at −shift, and `reach` around."""
+    return max(math.floor(-shift - reach), 0), max(math.ceil(length - shift + reach) + 1, 0)
 
 
 def center_view(crops: np.ndarray, size: int) -> np.ndarray:

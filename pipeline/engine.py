@@ -70,7 +70,8 @@ def fit(
     steps = len(loader)
     network = ranks.prepare(runtime.place(network))
     average = ModelEmaV3(network, decay=schedule.ema, use_warmup=True)
-    optimizer = create_optimizer_v2(network, "adamw", lr=schedule.lr, weight_decay=schedule.weight_decay)
+    fused = runtime.device.type in ("cpu", "cuda")
+    optimizer = create_optimizer_v2(network, "adamw", lr=schedule.lr, weight_decay=schedule.weight_decay, fused=fused)
     scheduler = CosineLRScheduler(
         optimizer, t_initial=schedule.epochs * steps, warmup_t=round(schedule.warmup_epochs * steps),
         warmup_lr_init=schedule.lr / 100, t_in_epochs=False,

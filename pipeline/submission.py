@@ -5,7 +5,9 @@ test annotations and the coordinates x0, y0, x1, y1, … in photo pixels. A solu
 """
 
 import csv
+from array import array
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ import pandas as pd
 
 from pipeline.annotations import BOX
 from pipeline.errors import UserError
-from pipeline.files import write_text
+from pipeline.files import write_pieces
 from pipeline.predictions import Predictions
 
 HEADER = ["Id", "Predicted"]
@@ -42,8 +44,8 @@ def finite_values(path: Path, points: np.ndarray) -> np.ndarray:
 
 def write_rows(path: Path, header: Sequence[str], ids: Iterable[object], values: np.ndarray) -> None:
     """Write a header and a row `ID,VALUE` for each of the float32 values."""
-    lines = [",".join(header), *(f"{row_id},{value!s}" for row_id, value in zip(ids, values, strict=True))]
-    write_text(path, "\n".join(lines) + "\n")
+    rows = (f"{row_id},{value!s}\n" for row_id, value in zip(ids, values, strict=True))
+    write_pieces(path, chain([",".join(header) + "\n"], rows))
 
 
 def read_predictions(path: Path, num_faces: int) -> np.ndarray:
@@ -101,11 +103,11 @@ def read_solution(path: Path, num_faces: int, num_points: int) -> np.ndarray:
 
 
 def _coordinates(path: Path, num_faces: int, num_points: int, finite: bool) -> np.ndarray:
-    ids = list(map(str, range(num_faces * num_points * 2)))
+    ids = range(num_faces * num_points * 2)
     return read_values(path, HEADER, ids, f"{num_faces} faces × {num_points} points × 2 make {len(ids)}", finite)
 
 
-def read_values(path: Path, header: Sequence[str], ids: Sequence[str], expected: str, finite: bool) -> np.ndarray:
+def read_values(path: Path, header: Sequence[str], ids: Sequence[object], expected: str, finite: bool) -> np.ndarray:
     """The numbers (R,) float64 of a file with a header and rows `ID,VALUE`.
 
     Args:
@@ -123,30 +125,30 @@ def read_values(path: Path, header: Sequence[str], ids: Sequence[str], expected:
 
 
 def _read(
-    path: Path, header: Sequence[str], ids: Sequence[str], expected: str, finite: bool,
+    path: Path, header: Sequence[str], ids: Sequence[object], expected: str, finite: bool,
 ) -> tuple[np.ndarray, list[str]]:
+    values, faults, wrong, first = array("d"), [], [], []
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))
+            rows = csv.reader(file)
+            first = next(rows, [])
+            for number, row in enumerate(rows):
+                try:
+                    values.append(_value(row, header, str(ids[number]) if number < len(ids) else "the end", finite))
+                except ValueError as error:
+                    values.append(np.nan)
+                    wrong.append(f"{path}, line {number + 2}: {error}")
     except FileNotFoundError:
         return np.empty(0), [f"{path}: not found; name a file that exists, or run `dvc repro submit`"]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         return np.empty(0), [f"{path}: not readable as CSV: {error}"]
-    first, rows = (rows[0] if rows else []), rows[1:]
-    faults = []
     if first != list(header):
         faults.append(f"{path}, line 1: the header is {','.join(first)!r}, but must be {','.join(header)!r}")
-    if len(rows) != len(ids):
-        faults.append(f"{path}: {len(rows)} rows after the header, but {expected}")
-    values, wrong = np.full(len(rows), np.nan), []
-    for number, row in enumerate(rows):
-        try:
-            values[number] = _value(row, header, ids[number] if number < len(ids) else "the end", finite)
-        except ValueError as error:
-            wrong.append(f"{path}, line {number + 2}: {error}")
+    if len(values) != len(ids):
+        faults.append(f"{path}: {len(values)} rows after the header, but {expected}")
     if len(wrong) > SHOWN:
         wrong[SHOWN:] = [f"{path}: {len(wrong) - SHOWN} more rows are wrong"]
-    return values, faults + wrong
+    return np.array(values), faults + wrong
 
 
 def _value(row: list[str], header: Sequence[str], row_id: str, finite: bool) -> float:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from pipeline import geometry
 from pipeline.batches import make_batches
 from pipeline.checkpoint import ResumeState, fingerprint, save_model
 from pipeline.crops import CropStore
@@ -14,7 +15,7 @@ from pipeline.engine import Schedule, fit
 from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.losses import build_loss
-from pipeline.models import build_model
+from pipeline.models import ResNet, build_model
 from pipeline.ranks import join_ranks
 from pipeline.runtime import make_runtime, use_threads
 from pipeline.skeleton import Skeleton
@@ -56,6 +57,8 @@ def train_fold(
     resume = ResumeState(resume_folder, f"{label}-{key}")
     torch.manual_seed(seed + fold)
     model, target = build_model(**description)
+    if isinstance(model, ResNet):
+        model.start_at(target.encode(torch.from_numpy(mean_points(store, train_rows))))
     with join_ranks(runtime.device) as ranks:
         model, history = fit(
             model, target, build_loss(kind=target.kind, **loss), store, train_rows, val_rows,
@@ -73,6 +76,12 @@ def train_fold(
              "seconds": sum(row["seconds"] for row in history), "train_faces": len(train_rows)}
     write_text(out / "metrics.json", json.dumps(last | costs, indent=2) + "\n")
     resume.remove()
+
+
+def mean_points(store: CropStore, rows: np.ndarray) -> np.ndarray:
+    """(K, 2) mean of each point over faces `rows`, in view pixels; the middle for a point that none of them has."""
+    points = geometry.transform(store.view_affines[rows], store.keypoints[rows])
+    return np.ma.masked_invalid(points).mean(axis=0).filled((store.size - 1) / 2)
 
 
 def fold_rows(folds: Path, fold: int, num_faces: int) -> tuple[np.ndarray, np.ndarray]:

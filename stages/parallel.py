@@ -12,7 +12,8 @@ from stages.cli import Command
 
 
 @click.command(cls=Command)
-@click.option("--jobs", type=click.IntRange(1), help="Folds at once.  [default: one a GPU, else one a core]")
+@click.option("--jobs", type=click.IntRange(1),
+              help="Folds at once.  [default: one a GPU, else cores over train.threads]")
 @click.option("--gpus", default="", help="GPUs to deal out, as in 0,1; more jobs than GPUs share them.")
 @click.option("--backend", type=click.Choice(["loky", "ray", "dask"]), default="loky", show_default=True,
               help="This machine (loky), or a cluster.")
@@ -25,7 +26,9 @@ def main(jobs: int | None, gpus: str, backend: str, address: str | None) -> None
     """
     from pipeline.errors import UserError
     from pipeline.parallel import Item, last_line, run_all
+    from pipeline.params import load_params
 
+    threads, cores = load_params(Path("params.yaml")).train.threads, os.cpu_count() or 1
     names = [gpu.strip() for gpu in gpus.split(",") if gpu.strip()]
     _dvc("repro", "split")
     stale = json.loads(_dvc("status", "--json", "train", "predict", capture=True))
@@ -37,7 +40,11 @@ def main(jobs: int | None, gpus: str, backend: str, address: str | None) -> None
         )
         for fold in folds
     ]
-    jobs = jobs or len(names) or os.cpu_count() or 1
+    fitting = max(cores // (threads or 1), 1)
+    jobs = jobs or len(names) or fitting
+    if threads and jobs > fitting and not names:
+        click.echo(f"--jobs {jobs}: {cores} cores have room for {fitting} of train.threads: {threads} each, "
+                   f"more slow each other down; 0 gives each fold its share", err=True)
     outcomes = run_all(items, jobs=min(jobs, max(len(items), 1)), backend=backend, address=address, gpus=names)
     failed = sorted((end for end in outcomes if end.exit_code), key=lambda end: end.item.name)
     if failed:

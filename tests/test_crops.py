@@ -32,19 +32,29 @@ def test_a_box_over_the_edge_is_padded_not_sliced(tmp_path, box):
     np.testing.assert_array_equal(store.crops[0], padded[top : top + 32, left : left + 32])
 
 
+@pytest.mark.parametrize("corner", [(10, 20), (251, 170), (-12, -9)])
 @pytest.mark.parametrize("scale", [0.9, 2.0, 3.7, 8.0])
-def test_a_bright_spot_lands_where_the_affine_says(tmp_path, scale):
+def test_a_bright_spot_lands_where_the_affine_says(tmp_path, scale, corner):
     side = int(64 * scale)
-    photo = np.zeros((side + 40, side + 60), np.float32)
-    spot = np.array([10 + 0.6 * side, 20 + 0.4 * side])
-    y, x = np.mgrid[: photo.shape[0], : photo.shape[1]]
+    spot = corner + np.array([0.6 * side, 0.5 * side])
+    y, x = np.mgrid[: side + 190, : side + 270]
     photo = 255 * np.exp(-((x - spot[0]) ** 2 + (y - spot[1]) ** 2) / (2 * (2 * scale) ** 2))
-    store = one_face(tmp_path, photo.astype(np.uint8), (10, 20, side, side), [spot], size=64)
+    store = one_face(tmp_path, photo.astype(np.uint8), (*corner, side, side), [spot], size=64)
     crop = store.crops[0].astype(float)
     y, x = np.mgrid[:64, :64]
     centre = np.array([(crop * x).sum(), (crop * y).sum()]) / crop.sum()
     expected = geometry.transform(store.affines[0], store.keypoints[0])[0]
     assert np.abs(centre - expected).max() < 0.03  # warpAffine samples at 1/32 px
+
+
+@pytest.mark.parametrize("left", [-64 * 5 + 3, 30, 40, 500])
+def test_a_crop_that_hardly_meets_its_photo_is_black_elsewhere(tmp_path, left):
+    store = one_face(tmp_path, np.full((40, 40), 255, np.uint8), (left, -20, 64 * 5, 64 * 5), size=64)
+    inside = (store.affines[0] @ [[0, 39], [0, 39], [1, 1]]).round().astype(int)  # 2 × (top left, bottom right)
+    crop = store.crops[0].copy()
+    assert crop.any() == (left < 40)
+    crop[max(inside[1, 0] - 1, 0) : inside[1, 1] + 2, max(inside[0, 0] - 1, 0) : max(inside[0, 1] + 2, 0)] = 0
+    assert not crop.any()
 
 
 def test_the_view_is_the_exact_middle_of_the_store(tmp_path):
@@ -96,3 +106,19 @@ def test_a_part_without_faces(tmp_path, color):
 def test_opening_nothing_says_what_to_run(tmp_path):
     with pytest.raises(UserError, match="dvc repro crop"):
         crops.CropStore.open(tmp_path)
+
+
+@pytest.mark.parametrize("shape", [(20, 33), (127, 300), (192, 193), (333, 287), (901, 1202), (640, 641, 3)])
+def test_a_mirrored_photo_has_the_mirrored_thumbnail(shape):
+    photo = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
+    found = crops.thumbnail(photo)
+    np.testing.assert_array_equal(crops.thumbnail(np.ascontiguousarray(photo[:, ::-1])), found[:, ::-1])
+    np.testing.assert_array_equal(crops.thumbnail(np.ascontiguousarray(photo[::-1])), found[::-1])
+
+
+@pytest.mark.parametrize("shape", [(100, 200), (383, 385), (700, 910)])
+def test_a_thumbnail_is_the_photo_by_areas(shape):
+    y, x = np.mgrid[: shape[0], : shape[1]] / np.array(shape)[:, None, None]
+    photo = (127 + 60 * np.sin(7 * x) + 60 * np.cos(5 * y)).astype(np.uint8)
+    wanted = cv2.resize(photo, (32, 32), interpolation=cv2.INTER_AREA).astype(int)
+    assert np.abs(crops.thumbnail(photo) - wanted).max() <= 8  # up to 1% are cut off

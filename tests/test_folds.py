@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline import folds
 from pipeline.annotations import dlib_xml
+from pipeline.crops import thumbnail
 from pipeline.errors import UserError
 
 IBUG = Path(__file__).parents[2] / "shared" / "data" / "ibug_300w"
@@ -173,7 +174,7 @@ def ibug(file: str) -> tuple[list[str], np.ndarray, np.ndarray]:
     photos, crops = np.empty((len(faces), 32, 32), np.uint8), np.empty((len(faces), 64, 64), np.uint8)
     for i, face in enumerate(faces.itertuples()):
         photo = cv2.imread(str(IBUG / face.image), cv2.IMREAD_GRAYSCALE)
-        photos[i] = cv2.resize(photo, (32, 32), interpolation=cv2.INTER_AREA)
+        photos[i] = thumbnail(photo)
         scale = 64 / (1.5 * max(face.width, face.height))
         middle = face.left + (face.width - 1) / 2, face.top + (face.height - 1) / 2
         affine = np.array([[scale, 0, 31.5 - scale * middle[0]], [0, scale, 31.5 - scale * middle[1]]])

@@ -202,3 +202,16 @@ def test_a_fold_that_fails_is_named_and_the_others_are_kept(project, one_after_a
     kept = {name: data for name, data in one_after_another.items() if name.startswith("runs/unet")}
     found = {name: data for name, data in results(folder).items() if name.startswith("runs/unet")}
     assert found == kept
+
+
+def test_more_threads_than_cores_are_told(project):
+    folder = project.with_name("crowded")
+    shutil.copytree(project, folder, symlinks=True)
+    many = 2 * os.cpu_count()
+    params = YAML(typ="safe", pure=True).load(folder / "params.yaml")
+    params["train"]["threads"] = many
+    params["models"]["unet"]["network"]["backbone"] = params["models"]["resnet"]["network"]["backbone"] = "no_such"
+    YAML().dump(params, folder / "params.yaml")
+    ended = subprocess.run([sys.executable, "-m", "stages.parallel", "--jobs", "2"], cwd=folder, check=False,
+                           capture_output=True, text=True)
+    assert f"--jobs 2: {os.cpu_count()} cores have room for 1 of train.threads: {many} each" in ended.stderr

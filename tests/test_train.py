@@ -6,15 +6,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from pipeline import geometry
 from pipeline.annotations import dlib_xml
-from pipeline.crops import write_crops
+from pipeline.checkpoint import load_model
+from pipeline.crops import CropStore, center_view, write_crops
 from pipeline.errors import UserError
 from pipeline.params import load_params
 from pipeline.predict import predict_fold
 from pipeline.predictions import Predictions
+from pipeline.runtime import to_images
 from pipeline.skeleton import SKELETONS
-from pipeline.train import train_fold
+from pipeline.train import mean_points, train_fold
 
 PRESET = load_params(Path(__file__).parents[1] / "presets" / "sample.yaml").models["resnet"].model_dump()
 MODEL = PRESET | {"network": PRESET["network"] | {"backbone": "resnet10t"}, "epochs": 1, "batch_size": 8}
@@ -59,3 +63,30 @@ def test_a_nose_is_trained_and_predicted(data: Path, capsys: pytest.CaptureFixtu
     assert Predictions.load(run / "test.npz").points.shape == (0, 1, 2)
     with pytest.raises(UserError, match=r"trained on 1 points, data\.skeleton has 68; train it again"):
         predict_fold(run, crops=data / "crops", partners=SKELETONS["ibug68"].flip, **options)
+
+
+def test_a_resnet_starts_at_the_mean_of_its_training_faces(data: Path) -> None:
+    """Without a step that changes anything, all it says of a face is where the point is on average."""
+    crops = data / "crops" / "train"
+    points = np.load(crops / "keypoints.npy")
+    points[[0, 4]] = np.nan
+    np.save(crops / "keypoints.npy", points)
+    store, rows = CropStore.open(crops), np.arange(0, 24, 2)
+    view = geometry.transform(store.view_affines[rows], points[rows])
+    mean = mean_points(store, rows)
+    np.testing.assert_allclose(mean, np.nanmean(view, axis=0))
+    train_fold(
+        data / "run", crops=crops, folds=data / "folds.csv", fold=1, skeleton=NOSE,
+        augmentation=AUGMENT | {"flip": 0.5}, workers=0, seed=0, validate_every=1, resume_folder=data / ".resume",
+        label="nose", **MACHINE, **MODEL | {"lr": 1e-12},
+    )
+    network, codec, _ = load_model(data / "run")
+    with torch.inference_mode():
+        said = codec.decode(network(to_images(center_view(store.crops[rows], 32)))).numpy()
+    np.testing.assert_allclose(said, np.broadcast_to(mean, said.shape), atol=1e-3)
+
+
+def test_the_mean_of_a_point_that_no_face_has_is_the_middle(data: Path) -> None:
+    np.save(data / "crops" / "train" / "keypoints.npy", np.full((24, 1, 2), np.nan, np.float32))
+    store = CropStore.open(data / "crops" / "train")
+    np.testing.assert_array_equal(mean_points(store, np.arange(24)), [[15.5, 15.5]])

@@ -8,6 +8,7 @@ libxml2 stores line numbers in 16 bits and guesses, off by one, beyond 65,535; l
 import re
 from itertools import groupby
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
@@ -45,14 +46,15 @@ def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[
 
     The index of `faces` is the face's number in the file, so it has gaps where a box is faulty.
     """
+    parser = _Parser(path, num_points)
     try:
-        data = Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            if not any(line.strip() for line in file):
+                return _annotations([], [], num_points), [f"{path}: is empty; dlib XML is expected"]
+            file.seek(0)
+            parser.feed(file)
     except OSError as error:
         return _annotations([], [], num_points), [f"{path}: cannot be read ({error.strerror}); check the path"]
-    if not data.strip():
-        return _annotations([], [], num_points), [f"{path}: is empty; dlib XML is expected"]
-    parser = _Parser(path, num_points)
-    parser.feed(data)
     if not parser.faults and parser.face < 0:
         parser.faults.append(f"{path}: has no faces; <images><image file=…><box …/> is expected")
     return _annotations(parser.rows, parser.points, num_points), parser.faults
@@ -94,17 +96,17 @@ class _Parser:
         self.path, self.limit = path, num_points or MAX_POINTS
         self.faults: list[str] = []
         self.rows: list[tuple] = []  # face, image, left, top, width, height, where
-        self.points: list[dict[int, tuple[float, float]]] = []  # of each row: index → x, y
+        self.points: list[np.ndarray] = []  # of each row: (P, 3) float32 index, x, y
         self.stack: list[str] = []  # open tags
-        self.face, self.image, self.usable, self.parts = -1, "", False, None
+        self.face, self.image, self.usable, self.kept, self.parts = -1, "", False, False, None
         self.expat = expat.ParserCreate()
         self.expat.StartElementHandler = self.start
-        self.expat.EndElementHandler = lambda tag: self.stack.pop()
+        self.expat.EndElementHandler = self.end
         self.expat.StartDoctypeDeclHandler = self.refuse
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, file: BinaryIO) -> None:
         try:
-            self.expat.Parse(data, True)
+            self.expat.ParseFile(file)
         except _Refused:
             pass  # noted in faults where it was raised
         except expat.ExpatError as error:
@@ -132,6 +134,13 @@ class _Parser:
         else:
             {"image": self.on_image, "box": self.on_box, "part": self.on_part}[tag](attributes)
 
+    def end(self, tag: str) -> None:
+        self.stack.pop()
+        if tag == "box" and self.parts is not None:
+            if self.parts and self.kept:
+                self.points[-1] = np.array([(index, *point) for index, point in self.parts.items()], np.float32)
+            self.parts = None
+
     def on_image(self, attributes: dict[str, str]) -> None:
         self.image = attributes.get("file", "")
         reason = path_fault(self.image) if "file" in attributes else "<image> has no attribute 'file'"
@@ -146,10 +155,11 @@ class _Parser:
         self.face += 1
         values = self.numbers(attributes, BOX)
         self.parts = {}  # parts of a faulty box are still checked
-        if values is not None and self.usable:
+        self.kept = values is not None and self.usable
+        if self.kept:
             image = PurePosixPath(self.image).as_posix()
             self.rows.append((self.face, image, *values, f"{self.path}:{self.expat.CurrentLineNumber}"))
-            self.points.append(self.parts)
+            self.points.append(np.empty((0, 3), np.float32))  # until the box ends
 
     def on_part(self, attributes: dict[str, str]) -> None:
         if self.parts is None:
@@ -177,13 +187,12 @@ class _Parser:
         return None if None in values else values
 
 
-def _annotations(rows: list[tuple], points: list[dict], num_points: int | None) -> Annotations:
+def _annotations(rows: list[tuple], points: list[np.ndarray], num_points: int | None) -> Annotations:
     """The table and the (N, K, 2) array of what a parser has collected."""
-    if not any(points):
+    if not any(map(len, points)):
         return tabulate(rows, None)
-    size = num_points or 1 + max(max(parts, default=0) for parts in points)
-    keypoints = np.full((len(points), size, 2), np.nan, np.float32)
+    size = num_points or 1 + int(max(parts[:, 0].max(initial=0) for parts in points))
+    keypoints = np.full((len(rows), size, 2), np.nan, np.float32)
     for row, parts in zip(keypoints, points, strict=True):
-        if parts:
-            row[list(parts)] = list(parts.values())
+        row[parts[:, 0].astype(int)] = parts[:, 1:]
     return tabulate(rows, keypoints)

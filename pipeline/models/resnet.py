@@ -1,5 +1,6 @@
 """A timm backbone with a regression head."""
 
+import torch
 from torch import Tensor, nn
 
 from pipeline.models.backbone import Normalize, create_backbone
@@ -35,6 +36,15 @@ class ResNet(nn.Module):
             reduction = self.backbone.feature_info[-1]["reduction"]
             features *= (-(-size // reduction)) ** 2
         self.head = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(features, 2 * num_points))
+
+    @torch.no_grad()
+    def start_at(self, target: Tensor) -> None:
+        """Let the untrained head say `target` (K, 2) of every face: the mean of what it is to learn.
+
+        From 0 the first epochs find no more than that mean, and those of a frozen backbone not even it.
+        """
+        self.head[-1].weight.zero_()
+        self.head[-1].bias.copy_(target.flatten())
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, S, S) uint8 → (B, K, 2)."""
