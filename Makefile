@@ -30,4 +30,4 @@ bench: setup  ## Measure speed and memory, and write benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/bench.py
 
 clean:  ## Remove what the pipeline made; the virtual environment stays
-	rm -rf data/sample data/crops data/folds.csv runs ensemble reports metrics.json logs .resume submissions/submission.csv
+	rm -rf data/sample data/crops data/folds.csv runs ensemble reports metrics.json logs .resume submissions/submission.*csv

@@ -251,10 +251,16 @@ class Ensemble(Section):
 
 
 class Submit(Section):
-    """Where the submission goes, and the lookup table of a contest that has one; see `pipeline.lookup`."""
+    """Where the submission goes, the lookup table of a contest that has one, and the intervals beside it.
+
+    See `pipeline.lookup` and `pipeline.intervals`.
+    """
 
     path: str
     lookup: str | None
+    intervals: str
+    review: str
+    coverage: Annotated[float, Field(gt=0, lt=1)]
 
 
 class Params(Section):

@@ -40,8 +40,11 @@ class Predictions:
 
     def by_face(self) -> "Predictions":
         """The same, in the order of the crop store."""
-        order = np.argsort(self.face, kind="stable")
-        return Predictions(face=self.face[order], points=self.points[order], spread=self.spread[order])
+        return self.rows(np.argsort(self.face, kind="stable"))
+
+    def rows(self, rows: np.ndarray) -> "Predictions":
+        """Some of the faces, by position or by mask (M,)."""
+        return Predictions(face=self.face[rows], points=self.points[rows], spread=self.spread[rows])
 
     def save(self, path: Path) -> None:
         """Write an npz file, whole or not at all."""

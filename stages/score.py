@@ -12,17 +12,22 @@ from stages.cli import CROPS, ENSEMBLE, FOLDS, REPORTS, RUNS, Command, params_op
 def main(params_path: Path) -> None:
     """Write metrics.json and reports/curves.csv, and print the tables."""
     from pipeline.files import write_text
+    from pipeline.intervals import describe_coverage, measure_coverage
     from pipeline.metrics import build_metrics, format_table, load_history, load_results, save_metrics
     from pipeline.params import load_params
+    from pipeline.predictions import Predictions
 
     params = load_params(params_path)
     data, names = params.data, {"models": params.train.models, "folds": params.split.folds}
     solution = Path(data.root) / data.solution if data.solution else None
     results = load_results(crops=CROPS, folds_file=FOLDS, runs=RUNS, ensemble=ENSEMBLE, solution=solution, **names)
-    metrics = build_metrics(results, data.get_skeleton().eyes)
+    skeleton = data.get_skeleton()
+    metrics = build_metrics(results, skeleton.eyes)
+    oof = Predictions.load(ENSEMBLE / "oof.npz").by_face()
+    metrics["intervals"] = measure_coverage(oof, results.train, results.fold, skeleton.regions, params.submit.coverage)
     write_text(REPORTS / "curves.csv", load_history(RUNS, **names).to_csv(index=False))
     save_metrics(Path("metrics.json"), metrics)
-    click.echo(format_table(metrics, params.split.folds))
+    click.echo(f"{format_table(metrics, params.split.folds)}\n\n{describe_coverage(metrics['intervals'])}")
 
 
 if __name__ == "__main__":

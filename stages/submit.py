@@ -13,12 +13,15 @@ from stages.cli import CROPS, ENSEMBLE, Command, params_option
 def main(checked: Path | None, params_path: Path) -> None:
     """Write the ensemble's test points in Kaggle's layout, and check the file: rows, order, numbers, photo pixels.
 
+    Beside it go a radius for each point (submit.intervals) and the faces to look at (submit.review).
     `--check FILE` needs nothing but the params and the test faces: data/crops/test, or else their annotations.
     """
     from pipeline import lookup, submission
     from pipeline.annotations import formats
     from pipeline.crops import CropStore
+    from pipeline.intervals import write_intervals
     from pipeline.params import load_params
+    from pipeline.predictions import Predictions
 
     params = load_params(params_path)
     data, path = params.data, checked or Path(params.submit.path)
@@ -32,6 +35,7 @@ def main(checked: Path | None, params_path: Path) -> None:
     if params.submit.lookup:
         table = lookup.read_lookup(Path(data.root) / params.submit.lookup, faces.image, data.get_skeleton().names)
     if checked is None:
+        oof, test = (Predictions.load(ENSEMBLE / f"{part}.npz").by_face() for part in ("oof", "test"))
         points = submission.read_predictions(ENSEMBLE / "test.npz", len(faces))
         lookup.write(path, points, table) if table else submission.write(path, points)
     if checked is None and not len(faces):
@@ -40,6 +44,11 @@ def main(checked: Path | None, params_path: Path) -> None:
         click.echo(lookup.check(path, faces, table))
     else:
         click.echo(submission.check(path, faces, data.get_skeleton().num_points))
+    if checked is None:
+        click.echo(write_intervals(
+            Path(params.submit.intervals), Path(params.submit.review), oof=oof, test=test,
+            train=CropStore.open(CROPS / "train"), faces=faces, coverage=params.submit.coverage,
+        ))
 
 
 if __name__ == "__main__":

@@ -80,6 +80,13 @@ def test_train_faces_need_points(place):
     assert result.exit_code == 1 and "no face has any points" in result.output
 
 
+def predict_zeros() -> None:
+    """Out-of-fold predictions of the train faces, which the intervals are fitted on."""
+    count = len(CropStore.open(Path("data/crops/train")))
+    Predictions(face=np.arange(count), points=np.zeros((count, 5, 2)), spread=np.zeros((count, 5))).save(
+        Path("ensemble/oof.npz"))
+
+
 def test_kaggles_facial_keypoints_from_pixels_to_submission(place):
     place(train="training.csv", test="test.csv", lookup="IdLookupTable.csv")
     assert "0 faults" in succeed("validate")
@@ -89,6 +96,7 @@ def test_kaggles_facial_keypoints_from_pixels_to_submission(place):
     points = np.arange(30, dtype=np.float32).reshape(3, 5, 2) / 2 + 0.5
     points[2] /= 2
     Predictions(face=np.arange(3), points=points, spread=np.zeros((3, 5))).save(Path("ensemble/test.npz"))
+    predict_zeros()
     assert "8 rows of the lookup table" in succeed("submit")
     path = Path("submissions/submission.csv")
     assert path.read_text().split()[:4] == ["RowId,Location", "1,0.5", "2,1.0", "3,2.5"]
@@ -112,6 +120,7 @@ def test_without_test_faces_only_a_header_is_submitted(place):
     place(train="dlib.xml")
     assert "data/crops/test: 0 faces" in succeed("crop")
     Predictions(face=np.empty(0), points=np.empty((0, 5, 2)), spread=np.empty((0, 5))).save(Path("ensemble/test.npz"))
+    predict_zeros()
     assert "nothing to submit" in succeed("submit")
     assert Path("submissions/submission.csv").read_text() == "Id,Predicted\n"
     Path("s.csv").write_text("Id,Predicted\n0,1.5\n")

@@ -70,6 +70,18 @@ def test_the_submission_is_the_ensemble_in_kaggles_layout(workplace):
     assert "680" in outputs["submit"]
 
 
+def test_the_intervals_lie_beside_the_submission(workplace):
+    folder, outputs = workplace
+    table = pd.read_csv(folder / "submissions" / "submission.intervals.csv")
+    submitted = pd.read_csv(folder / "submissions" / "submission.csv").Predicted.to_numpy().reshape(-1, 2)
+    np.testing.assert_allclose(table[["x", "y"]], submitted, atol=1e-3)
+    assert table.face.tolist() == np.repeat(range(5), 68).tolist() and (table.radius > 0).all()
+    assert set(pd.read_csv(folder / "submissions" / "submission.review.csv").face) <= set(range(5))
+    found = json.loads((folder / "metrics.json").read_text())["intervals"]
+    assert 0.5 < found["coverage"] <= 1 and set(found["sources"]) == {"indoor", "outdoor"}
+    assert "90% intervals hold" in outputs["score"] and "unsure faces" in outputs["submit"]
+
+
 def test_scores_are_those_of_the_files(workplace):
     folder, outputs = workplace
     metrics = json.loads((folder / "metrics.json").read_text())
@@ -106,6 +118,7 @@ def test_train_takes_the_first_model_of_the_params(inside):
         (["predict", "--fold", "0"], "runs/resnet/fold0/model.json", "run the train stage first"),
         (["ensemble"], "runs/unet/fold3/oof.npz", "runs/unet/fold3/oof.npz"),
         (["submit"], "ensemble/test.npz", "ensemble/test.npz"),
+        (["submit"], "ensemble/oof.npz", "ensemble/oof.npz"),
         (["crop"], "data/sample/train.xml", "train.xml"),
     ],
 )

@@ -1,0 +1,184 @@
+"""How far from the truth a predicted point may be: radii within which a stated share of all points lies.
+
+Legend: N faces, K points. Radii, spreads and errors are distances in photo pixels; the size of a face is the longer
+side of its box.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import nnls
+
+from pipeline.annotations import BOX
+from pipeline.crops import CropStore
+from pipeline.files import write_text
+from pipeline.predictions import Predictions
+from pipeline.scoring import point_errors
+
+SMALLEST = 1e-6  # error that is to be expected at least, in sizes of the face
+
+@dataclass(frozen=True, kw_only=True)
+class Intervals:
+    """What makes a radius of the spread of a prediction.
+
+    Split conformal prediction with locally scaled errors (Lei et al., Distribution-free predictive inference for
+    regression, JASA 2018), point by point: of all faces like those it is fitted on, a share `coverage` has the point
+    within `quantile` times the error that is to be expected, `base` · size + `slope` · spread.
+
+    Attributes:
+        coverage: the share, above 0 and below 1.
+        base, slope: (K,) neither negative, by least squares.
+        quantile: (K,) of the errors in units of the expected one; infinite for a point that too few faces have.
+    """
+
+    coverage: float
+    base: np.ndarray
+    slope: np.ndarray
+    quantile: np.ndarray
+
+    @classmethod
+    def fit(cls, predictions: Predictions, truth: np.ndarray, size: np.ndarray, coverage: float) -> "Intervals":
+        """Fit on predictions of N faces by models that were not trained on them.
+
+        Args:
+            truth: (N, K, 2) photo pixels, NaN where missing.
+            size: (N,) see `face_size`.
+        """
+        errors = point_errors(predictions.points, truth) / size[:, None]
+        spread = predictions.spread / size[:, None]
+        num_points = errors.shape[1]
+        base, slope, quantile = np.ones(num_points), np.zeros(num_points), np.full(num_points, np.inf)
+        for point in range(num_points):
+            known = np.isfinite(errors[:, point])
+            found, seen = errors[known, point], spread[known, point].astype(np.float64)
+            rank = math.ceil((len(found) + 1) * coverage)  # of the smallest error that is large enough
+            if rank <= len(found):
+                terms, _ = nnls(np.stack([np.ones_like(seen), seen], axis=1), found)
+                base[point], slope[point] = max(terms[0], SMALLEST), terms[1]
+                quantile[point] = np.sort(found / (base[point] + slope[point] * seen))[rank - 1]
+        return cls(coverage=coverage, base=base, slope=slope, quantile=quantile)
+
+    def radii(self, predictions: Predictions, size: np.ndarray) -> np.ndarray:
+        """(N, K) radius of each predicted point; infinite for a point that too few faces had to fit it on."""
+        return self.quantile * (self.base * size[:, None] + self.slope * predictions.spread)
+
+
+def face_size(faces: pd.DataFrame) -> np.ndarray:
+    """(N,) the longer side of each face's box, in photo pixels."""
+    return faces[BOX[2:]].to_numpy(np.float64).max(axis=1)
+
+
+def cross_radii(
+    predictions: Predictions, truth: np.ndarray, size: np.ndarray, fold: np.ndarray, coverage: float
+) -> np.ndarray:
+    """(N, K) radii of out-of-fold predictions, those of each fold fitted on the other folds: to see what they hold."""
+    radii = np.empty(predictions.spread.shape)
+    for one in np.unique(fold):
+        inside = fold == one
+        fitted = Intervals.fit(predictions.rows(~inside), truth[~inside], size[~inside], coverage)
+        radii[inside] = fitted.radii(predictions.rows(inside), size[inside])
+    return radii
+
+
+def measure_coverage(
+    predictions: Predictions, store: CropStore, fold: np.ndarray, regions: Mapping[str, Sequence[int]], coverage: float
+) -> dict:
+    """The share of the points that lie within their radius: of all, by region of the face and by source.
+
+    Args:
+        predictions: out of fold, of every face of the store, in its order; fold: (N,) of each face.
+        regions: name → point indices.
+        coverage: the share that the radii are to hold.
+
+    Returns:
+        `wanted`, `coverage`, `regions` and `sources` (name → share, None where there is no point), and `radius`, the
+        mean in photo pixels.
+    """
+    errors = point_errors(predictions.points, store.keypoints)
+    radii = cross_radii(predictions, store.keypoints, face_size(store.faces), fold, coverage)
+    source = store.faces.source.to_numpy()
+
+    def share(rows: np.ndarray | slice, points: Sequence[int] | slice) -> float | None:
+        found = errors[rows][:, points]
+        known = np.isfinite(found)
+        return float((found <= radii[rows][:, points])[known].mean()) if known.any() else None
+
+    everything, finite = slice(None), radii[np.isfinite(radii)]
+    return {
+        "wanted": coverage,
+        "coverage": share(everything, everything),
+        "radius": float(finite.mean()) if finite.size else None,
+        "regions": {name: share(everything, list(points)) for name, points in regions.items()},
+        "sources": {str(name): share(source == name, everything) for name in np.unique(source)},
+    }
+
+
+def describe_coverage(found: dict) -> str:
+    """One line about what `measure_coverage` found."""
+    if found["coverage"] is None or found["radius"] is None:
+        return "intervals: too few faces to fit them on"
+    parts = [f"{what} {min(shares):.1%}–{max(shares):.1%}" for what, shares in
+             ((what, [share for share in found[what].values() if share is not None]) for what in ("regions", "sources"))
+             if shares]
+    return (f"{found['wanted']:.0%} intervals hold {found['coverage']:.1%} of the out-of-fold points"
+            f"{' (' + ', '.join(parts) + ')' if parts else ''}; mean radius {found['radius']:.2f} px")
+
+
+def interval_table(faces: pd.DataFrame, predictions: Predictions, radii: np.ndarray) -> pd.DataFrame:
+    """One row a point of N faces: `face`, `image`, `point`, `x`, `y` and `radius` in photo pixels."""
+    count = radii.shape[1]
+    return pd.DataFrame({
+        "face": np.repeat(np.arange(len(faces)), count), "image": np.repeat(faces.image.to_numpy(), count),
+        "point": np.tile(np.arange(count), len(faces)),
+        "x": predictions.points[..., 0].ravel(), "y": predictions.points[..., 1].ravel(), "radius": radii.ravel(),
+    })
+
+
+def review_table(faces: pd.DataFrame, radii: np.ndarray, usual: np.ndarray) -> pd.DataFrame:
+    """The faces that a person should look at, the least certain first.
+
+    They are those whose mean radius, in sizes of the face, is larger than that of all but one in twenty train faces.
+
+    Args:
+        radii: (N, K) of these faces; usual: (M,) mean radius of each train face in sizes of the face.
+
+    Returns:
+        `face`, `image`, the box, `radius` (mean, photo pixels) and `of_size` (the same in sizes of the face).
+    """
+    table = faces[["image", *BOX]].reset_index(drop=True).rename_axis("face").reset_index()
+    table["radius"] = mean_radius(radii)
+    table["of_size"] = table.radius / face_size(faces)
+    bound = np.nanquantile(usual, 0.95) if np.isfinite(usual).any() else np.inf
+    return table[table.of_size > bound].sort_values("of_size", ascending=False)
+
+
+def mean_radius(radii: np.ndarray) -> np.ndarray:
+    """(N,) mean over the points whose radius is finite; NaN for a face without any."""
+    return np.ma.masked_invalid(radii).mean(axis=1).filled(np.nan)
+
+
+def write_intervals(
+    intervals: Path, review: Path, *, oof: Predictions, test: Predictions, train: CropStore, faces: pd.DataFrame,
+    coverage: float,
+) -> str:
+    """Write both tables of the test faces, fitted on the out-of-fold predictions of all train faces.
+
+    Args:
+        intervals, review: the files.
+        oof, test: the ensemble's predictions, in the order of the crop store; faces: its test part's table.
+        coverage: share of the points that are to lie within their radius.
+
+    Returns:
+        One line that sums up what was written.
+    """
+    size = face_size(train.faces)
+    fitted = Intervals.fit(oof, train.keypoints, size, coverage)
+    radii = fitted.radii(test, face_size(faces))
+    unsure = review_table(faces, radii, mean_radius(fitted.radii(oof, size)) / size)
+    write_text(intervals, interval_table(faces, test, radii).to_csv(index=False, float_format="%.3f"))
+    write_text(review, unsure.to_csv(index=False, float_format="%.3f"))
+    return f"{intervals}: a radius for each point, to hold {coverage:.0%} of them; {review}: {len(unsure)} unsure faces"

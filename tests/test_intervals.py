@@ -1,0 +1,140 @@
+"""Radii of predicted points: what share of the points they hold, and whom they send to be looked at."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.annotations import BOX
+from pipeline.crops import CropStore
+from pipeline.intervals import (
+    Intervals,
+    cross_radii,
+    describe_coverage,
+    face_size,
+    interval_table,
+    mean_radius,
+    measure_coverage,
+    review_table,
+    write_intervals,
+)
+from pipeline.predictions import Predictions
+from pipeline.scoring import point_errors
+
+N, K = 900, 4
+
+
+def made_up(seed: int = 0, count: int = N) -> tuple[Predictions, CropStore]:
+    """Errors that grow with the point's number, the face's size and the spread, which says nothing of the first two."""
+    rng = np.random.default_rng(seed)
+    truth = rng.uniform(20, 80, (count, K, 2))
+    size, hard = rng.uniform(30, 300, count), rng.uniform(0, 3, count)
+    sigma = size[:, None] * (0.01 * (1 + np.arange(K))[None] + 0.02 * hard[:, None])
+    points = truth + sigma[..., None] * rng.normal(size=(count, K, 2))
+    source = np.where(np.arange(count) % 3, "a", "b")
+    faces = pd.DataFrame({"image": [f"{i}.jpg" for i in range(count)], "source": source})
+    faces[BOX] = np.stack([0 * size, 0 * size, size / 2, size], axis=1)
+    store = CropStore(size=8, crops=np.zeros((count, 8, 8), np.uint8), photos=np.zeros((count, 32, 32), np.uint8),
+                      faces=faces, keypoints=truth.astype(np.float32))
+    spread = size[:, None] * 0.02 * hard[:, None] * np.ones(K)
+    return Predictions(face=np.arange(count), points=points, spread=spread), store
+
+
+def errors(predictions: Predictions, store: CropStore) -> np.ndarray:
+    return point_errors(predictions.points, store.keypoints)
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.9])
+def test_other_faces_are_held_as_often_as_asked(coverage):
+    (known, store), (fresh, others) = made_up(0), made_up(1)
+    fitted = Intervals.fit(known, store.keypoints, face_size(store.faces), coverage)
+    held = errors(fresh, others) <= fitted.radii(fresh, face_size(others.faces))
+    assert np.abs(held.mean(axis=0) - coverage).max() < 0.045  # of each point; the binomial's sd is 0.014 twice
+    unsure = fresh.spread[:, 0] / face_size(others.faces) > 0.04
+    assert np.abs(held[unsure].mean() - held[~unsure].mean()) < 0.06  # though their errors are twice as large
+
+
+def test_the_radius_is_the_smallest_that_holds():
+    known, store = made_up()
+    size = face_size(store.faces)
+    radii = Intervals.fit(known, store.keypoints, size, 0.9).radii(known, size)
+    held = (errors(known, store) <= radii * (1 + 1e-9)).sum(axis=0)
+    assert (held == np.ceil((N + 1) * 0.9)).all()
+
+
+def test_points_that_few_faces_have_get_no_radius_and_missing_ones_do_not_count():
+    known, store = made_up()
+    truth = store.keypoints.copy()
+    truth[8:, 0] = np.nan  # 8 faces cannot tell what holds for 9 of 10
+    truth[::2, 1] = np.nan
+    truth[:, 2] = np.nan
+    size = face_size(store.faces)
+    radii = Intervals.fit(known, truth, size, 0.9).radii(known, size)
+    assert not np.isfinite(radii[:, [0, 2]]).any()
+    half = Intervals.fit(known.rows(np.s_[1::2]), store.keypoints[1::2], size[1::2], 0.9).radii(known, size)
+    np.testing.assert_allclose(radii[:, [1]], half[:, [1]])
+    np.testing.assert_allclose(mean_radius(radii), radii[:, [1, 3]].mean(axis=1))
+    assert np.isnan(mean_radius(radii[:, [0, 2]])).all()
+
+
+def test_the_radii_of_a_fold_do_not_know_its_truth():
+    known, store = made_up()
+    fold, size = np.arange(N) % 3, face_size(store.faces)
+    before = cross_radii(known, store.keypoints, size, fold, 0.9)
+    truth = store.keypoints.copy()
+    truth[fold == 1] += 50
+    after = cross_radii(known, truth, size, fold, 0.9)
+    np.testing.assert_array_equal(after[fold == 1], before[fold == 1])
+    assert (after[fold != 1] > before[fold != 1]).all()
+
+
+def test_coverage_by_region_and_source():
+    known, store = made_up()
+    truth = store.keypoints.copy()
+    truth[5] = np.nan
+    store, fold = replace(store, keypoints=truth), np.arange(N) % 2
+    found = measure_coverage(known, store, fold, {"low": (0, 1), "high": (3,)}, 0.9)
+    held = errors(known, store) <= cross_radii(known, truth, face_size(store.faces), fold, 0.9)
+    use = np.arange(N) != 5
+    assert found["coverage"] == held[use].mean() and found["wanted"] == 0.9
+    assert found["regions"] == {"low": held[use][:, :2].mean(), "high": held[use][:, 3].mean()}
+    is_a = (store.faces.source == "a").to_numpy()
+    assert found["sources"] == {"a": held[use & is_a].mean(), "b": held[use & ~is_a].mean()}
+    assert f"90% intervals hold {held[use].mean():.1%} of the out-of-fold points (regions " in describe_coverage(found)
+
+
+def test_too_few_faces_are_said():
+    known, store = made_up(count=6)
+    found = measure_coverage(known, store, np.arange(6) % 2, {}, 0.9)
+    assert found["radius"] is None
+    assert describe_coverage(found) == "intervals: too few faces to fit them on"
+
+
+def test_the_least_certain_faces_come_first():
+    _, store = made_up(count=40)
+    faces, size = store.faces.head(4), face_size(store.faces.head(4))
+    radii = np.array([[0.1], [0.4], [0.3], [0.02]]) * size[:, None]
+    usual = np.linspace(0.0, 0.3, 100)  # 0.285 at 95%
+    table = review_table(faces, radii, usual)
+    assert table.face.tolist() == [1, 2] and table.image.tolist() == ["1.jpg", "2.jpg"]
+    np.testing.assert_allclose(table.of_size, [0.4, 0.3])
+    np.testing.assert_allclose(table.radius, table.of_size * size[[1, 2]])
+    assert review_table(faces, radii, np.array([np.nan])).empty
+
+
+def test_both_tables_are_written(tmp_path):
+    (oof, store), (test, others) = made_up(0), made_up(1, count=50)
+    said = write_intervals(tmp_path / "i.csv", tmp_path / "r.csv", oof=oof, test=test, train=store, faces=others.faces,
+                           coverage=0.9)
+    table, unsure = pd.read_csv(tmp_path / "i.csv"), pd.read_csv(tmp_path / "r.csv")
+    assert list(table) == ["face", "image", "point", "x", "y", "radius"] and len(table) == 50 * K
+    last = table.iloc[-1]
+    assert (last.face, last.image, last.point) == (49, "49.jpg", K - 1)
+    np.testing.assert_allclose([last.x, last.y], test.points[-1, -1], atol=1e-3)
+    held = errors(test, others).ravel() <= table.radius
+    assert abs(held.mean() - 0.9) < 0.06
+    assert 0 < len(unsure) < 15 and (unsure.of_size.diff().dropna() <= 0).all()
+    assert said.endswith(f"{len(unsure)} unsure faces")
+    pd.testing.assert_frame_equal(interval_table(others.faces, test, np.ones((50, K))).query("face == 3"),
+                                  interval_table(others.faces, test, np.full((50, K), 1.0)).iloc[3 * K : 4 * K])
