@@ -30,7 +30,7 @@ SECTIONS = {
 @click.option("--data", type=click.Path(exists=True, path_type=Path), default="data/sample", show_default=True,
               help="A competition in dlib's XML: the photos to crop.")
 @click.option("--train", "xml", default="train.xml", show_default=True, help="The XML with points, in DATA.")
-@click.option("--repeats", type=click.IntRange(2), default=5, show_default=True, help="Of each measurement.")
+@click.option("--repeats", type=click.IntRange(2), default=3, show_default=True, help="Of each measurement.")
 @click.option("--only", multiple=True, type=click.Choice(list(SECTIONS)), help="Measure this only, and write nothing.")
 def main(data: Path, xml: str, repeats: int, only: tuple[str, ...]) -> None:
     """Measure and write benchmarks/RESULTS.md. Each ratio is of two things done in turns in this process."""

@@ -6,7 +6,7 @@ side of its box.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,11 @@ from scipy.optimize import nnls
 
 from pipeline.annotations import BOX
 from pipeline.crops import CropStore
-from pipeline.files import write_text
+from pipeline.files import write_pieces, write_text
 from pipeline.predictions import Predictions
 from pipeline.scoring import point_errors
 
+FEW = 50  # faces of a source that get no factor of their own if they are fewer
 SMALLEST = 1e-6  # error that is to be expected at least, in sizes of the face
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,45 +27,61 @@ class Intervals:
     """What makes a radius of the spread of a prediction.
 
     Split conformal prediction with locally scaled errors (Lei et al., Distribution-free predictive inference for
-    regression, JASA 2018), point by point: of all faces like those it is fitted on, a share `coverage` has the point
-    within `quantile` times the error that is to be expected, `base` · size + `slope` · spread.
+    regression, JASA 2018), point by point and then by source (Mondrian: Vovk, Lindsay, Nouretdinov & Gammerman, 2003):
+    of all faces like those it is fitted on, a share `coverage` has the point within `quantile` · `factor` times the
+    error that is to be expected, `base` · size + `slope` · spread.
 
     Attributes:
         coverage: the share, above 0 and below 1.
         base, slope: (K,) neither negative, by least squares.
         quantile: (K,) of the errors in units of the expected one; infinite for a point that too few faces have.
+        factor: source → how much larger its radii are; 1 for those with few faces.
     """
 
     coverage: float
     base: np.ndarray
     slope: np.ndarray
     quantile: np.ndarray
+    factor: Mapping[str, float]
 
     @classmethod
-    def fit(cls, predictions: Predictions, truth: np.ndarray, size: np.ndarray, coverage: float) -> "Intervals":
+    def fit(cls, predictions: Predictions, truth: np.ndarray, faces: pd.DataFrame, coverage: float) -> "Intervals":
         """Fit on predictions of N faces by models that were not trained on them.
 
         Args:
             truth: (N, K, 2) photo pixels, NaN where missing.
-            size: (N,) see `face_size`.
+            faces: N rows with the box and `source`.
         """
-        errors = point_errors(predictions.points, truth) / size[:, None]
-        spread = predictions.spread / size[:, None]
+        size = face_size(faces)[:, None]
+        errors, spread = point_errors(predictions.points, truth) / size, predictions.spread / size
         num_points = errors.shape[1]
         base, slope, quantile = np.ones(num_points), np.zeros(num_points), np.full(num_points, np.inf)
         for point in range(num_points):
             known = np.isfinite(errors[:, point])
             found, seen = errors[known, point], spread[known, point].astype(np.float64)
-            rank = math.ceil((len(found) + 1) * coverage)  # of the smallest error that is large enough
-            if rank <= len(found):
-                terms, _ = nnls(np.stack([np.ones_like(seen), seen], axis=1), found)
-                base[point], slope[point] = max(terms[0], SMALLEST), terms[1]
-                quantile[point] = np.sort(found / (base[point] + slope[point] * seen))[rank - 1]
-        return cls(coverage=coverage, base=base, slope=slope, quantile=quantile)
+            terms, _ = nnls(np.stack([np.ones_like(seen), seen], axis=1), found) if len(found) else ([1.0, 0.0], 0)
+            base[point], slope[point] = max(terms[0], SMALLEST), terms[1]
+            quantile[point] = conformal_quantile(found / (base[point] + slope[point] * seen), coverage)
+        fitted = cls(coverage=coverage, base=base, slope=slope, quantile=quantile, factor={})
+        ratio = errors * size / fitted.radii(predictions, faces)
+        factor = {}
+        for source, rows in faces.reset_index(drop=True).groupby("source").groups.items():
+            found = ratio[rows][np.isfinite(ratio[rows]) & np.isfinite(quantile)]
+            if len(rows) >= FEW and len(found):
+                factor[str(source)] = conformal_quantile(found, coverage)
+        return replace(fitted, factor=factor)
 
-    def radii(self, predictions: Predictions, size: np.ndarray) -> np.ndarray:
+    def radii(self, predictions: Predictions, faces: pd.DataFrame) -> np.ndarray:
         """(N, K) radius of each predicted point; infinite for a point that too few faces had to fit it on."""
-        return self.quantile * (self.base * size[:, None] + self.slope * predictions.spread)
+        expected = self.base * face_size(faces)[:, None] + self.slope * predictions.spread
+        factor = faces.source.astype(str).map(dict(self.factor)).fillna(1.0).to_numpy(np.float64)
+        return self.quantile * factor[:, None] * expected
+
+
+def conformal_quantile(values: np.ndarray, coverage: float) -> float:
+    """The smallest of n values that at least ⌈(n + 1) · coverage⌉ do not exceed; infinite where n is too small."""
+    rank = math.ceil((len(values) + 1) * coverage)
+    return float(np.partition(values, rank - 1)[rank - 1]) if rank <= len(values) else np.inf
 
 
 def face_size(faces: pd.DataFrame) -> np.ndarray:
@@ -73,14 +90,14 @@ def face_size(faces: pd.DataFrame) -> np.ndarray:
 
 
 def cross_radii(
-    predictions: Predictions, truth: np.ndarray, size: np.ndarray, fold: np.ndarray, coverage: float
+    predictions: Predictions, truth: np.ndarray, faces: pd.DataFrame, fold: np.ndarray, coverage: float
 ) -> np.ndarray:
     """(N, K) radii of out-of-fold predictions, those of each fold fitted on the other folds: to see what they hold."""
     radii = np.empty(predictions.spread.shape)
     for one in np.unique(fold):
         inside = fold == one
-        fitted = Intervals.fit(predictions.rows(~inside), truth[~inside], size[~inside], coverage)
-        radii[inside] = fitted.radii(predictions.rows(inside), size[inside])
+        fitted = Intervals.fit(predictions.rows(~inside), truth[~inside], faces[~inside], coverage)
+        radii[inside] = fitted.radii(predictions.rows(inside), faces[inside])
     return radii
 
 
@@ -99,7 +116,7 @@ def measure_coverage(
         mean in photo pixels.
     """
     errors = point_errors(predictions.points, store.keypoints)
-    radii = cross_radii(predictions, store.keypoints, face_size(store.faces), fold, coverage)
+    radii = cross_radii(predictions, store.keypoints, store.faces, fold, coverage)
     source = store.faces.source.to_numpy()
 
     def share(rows: np.ndarray | slice, points: Sequence[int] | slice) -> float | None:
@@ -132,7 +149,7 @@ def interval_table(faces: pd.DataFrame, predictions: Predictions, radii: np.ndar
     """One row a point of N faces: `face`, `image`, `point`, `x`, `y` and `radius` in photo pixels."""
     count = radii.shape[1]
     return pd.DataFrame({
-        "face": np.repeat(np.arange(len(faces)), count), "image": np.repeat(faces.image.to_numpy(), count),
+        "face": np.repeat(predictions.face, count), "image": np.repeat(faces.image.to_numpy(), count),
         "point": np.tile(np.arange(count), len(faces)),
         "x": predictions.points[..., 0].ravel(), "y": predictions.points[..., 1].ravel(), "radius": radii.ravel(),
     })
@@ -175,10 +192,12 @@ def write_intervals(
     Returns:
         One line that sums up what was written.
     """
-    size = face_size(train.faces)
-    fitted = Intervals.fit(oof, train.keypoints, size, coverage)
-    radii = fitted.radii(test, face_size(faces))
-    unsure = review_table(faces, radii, mean_radius(fitted.radii(oof, size)) / size)
-    write_text(intervals, interval_table(faces, test, radii).to_csv(index=False, float_format="%.3f"))
+    fitted = Intervals.fit(oof, train.keypoints, train.faces, coverage)
+    radii = fitted.radii(test, faces)
+    unsure = review_table(faces, radii, mean_radius(fitted.radii(oof, train.faces)) / face_size(train.faces))
+    parts = [slice(start, start + 500) for start in range(0, len(faces), 500)] or [slice(0)]
+    write_pieces(intervals, (
+        interval_table(faces[part], test.rows(part), radii[part]).to_csv(
+            index=False, header=part is parts[0], float_format="%.3f") for part in parts))
     write_text(review, unsure.to_csv(index=False, float_format="%.3f"))
     return f"{intervals}: a radius for each point, to hold {coverage:.0%} of them; {review}: {len(unsure)} unsure faces"

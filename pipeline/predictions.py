@@ -42,8 +42,8 @@ class Predictions:
         """The same, in the order of the crop store."""
         return self.rows(np.argsort(self.face, kind="stable"))
 
-    def rows(self, rows: np.ndarray) -> "Predictions":
-        """Some of the faces, by position or by mask (M,)."""
+    def rows(self, rows: np.ndarray | slice) -> "Predictions":
+        """Some of the faces, by position, mask (M,) or slice."""
         return Predictions(face=self.face[rows], points=self.points[rows], spread=self.spread[rows])
 
     def save(self, path: Path) -> None:
