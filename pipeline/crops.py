@@ -114,7 +114,7 @@ def write_crops(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     shape = (len(faces), side, side) if color == "grey" else (len(faces), side, side, 3)
-    crops = np.lib.format.open_memmap(partial / "crops.npy", mode="w+", dtype=np.uint8, shape=shape)
+    crops = np.lib.format.open_memmap(partial / "crops.npy", mode="w+", dtype=np.uint8, shape=shape).view(np.ndarray)
     photos = np.zeros((len(faces), THUMBNAIL, THUMBNAIL), np.uint8)
     sizes = np.zeros((len(faces), 2), np.int64)
 
@@ -134,7 +134,6 @@ def write_crops(
     if faults:
         shutil.rmtree(partial)
         raise UserError(*faults)
-    crops.flush()
     table = faces.drop(columns="where").assign(
         photo_width=sizes[:, 0], photo_height=sizes[:, 1],
         source=faces.image.str.split("/").str[0].where(faces.image.str.contains("/"), "photos"),

@@ -53,8 +53,9 @@ def read_photo(path: Path, color: str) -> np.ndarray | None:
 
     EXIF rotation is ignored: annotations are made on the pixels as they are stored.
     """
-    data = np.fromfile(path, np.uint8) if path.is_file() else np.empty(0, np.uint8)
-    if not data.size:
+    try:
+        data = path.read_bytes()
+    except OSError:
         return None
     flags = cv2.IMREAD_GRAYSCALE if color == "grey" else cv2.IMREAD_COLOR_RGB
-    return cv2.imdecode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    return cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION) if data else None
