@@ -57,6 +57,12 @@ def test_a_crop_that_hardly_meets_its_photo_is_black_elsewhere(tmp_path, left):
     assert not crop.any()
 
 
+@pytest.mark.parametrize("side", [130, 256, 300])
+def test_a_shrunk_crop_is_full_to_its_edges(tmp_path, side):
+    store = one_face(tmp_path, np.full((700, 700), 255, np.uint8), (151, 203, side, side), size=64, slack=1.4)
+    assert (store.crops == 255).all()
+
+
 def test_the_view_is_the_exact_middle_of_the_store(tmp_path):
     photo = np.random.default_rng(1).integers(0, 255, (90, 90), np.uint8)
     store = one_face(tmp_path, photo, (20, 25, 32, 32), [[30.0, 40.0]], slack=1.4)
