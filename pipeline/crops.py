@@ -187,7 +187,7 @@ def warp(photo: np.ndarray, affine: np.ndarray, side: int) -> np.ndarray:
 
 
 def _span(shift: float, length: float, reach: float) -> tuple[int, int]:
-    """First and last but one pixel, 0 or more, of `length` photo pixels that start at −shift, and `reach` around."""
+    """First pixel and the one after the last, none below 0, of `length` from −shift on, and `reach` around."""
     return max(math.floor(-shift - reach), 0), max(math.ceil(length - shift + reach) + 1, 0)
 
 

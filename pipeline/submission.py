@@ -48,13 +48,13 @@ def write_rows(path: Path, header: Sequence[str], ids: Iterable[object], values:
     write_pieces(path, chain([",".join(header) + "\n"], rows))
 
 
-def read_predictions(path: Path, num_faces: int) -> np.ndarray:
-    """The points (N, K, 2) of the test predictions of a file, in the order of the N test faces."""
+def read_predictions(path: Path, num_faces: int) -> Predictions:
+    """The predictions of a file, in the order of the N faces; a UserError where it does not have each of them once."""
     found = Predictions.load(path).by_face()
     if not np.array_equal(found.face, np.arange(num_faces)):
-        raise UserError(f"{path}: does not hold each of the {num_faces} test faces once; run the predict and ensemble "
+        raise UserError(f"{path}: does not hold each of the {num_faces} faces once; run the predict and ensemble "
                         "stages again")
-    return found.points
+    return found
 
 
 def check(path: Path, faces: pd.DataFrame, num_points: int) -> str:

@@ -21,7 +21,6 @@ def main(checked: Path | None, params_path: Path) -> None:
     from pipeline.crops import CropStore
     from pipeline.intervals import write_intervals
     from pipeline.params import load_params
-    from pipeline.predictions import Predictions
 
     params = load_params(params_path)
     data, path = params.data, checked or Path(params.submit.path)
@@ -35,9 +34,10 @@ def main(checked: Path | None, params_path: Path) -> None:
     if params.submit.lookup:
         table = lookup.read_lookup(Path(data.root) / params.submit.lookup, faces.image, data.get_skeleton().names)
     if checked is None:
-        oof, test = (Predictions.load(ENSEMBLE / f"{part}.npz").by_face() for part in ("oof", "test"))
-        points = submission.read_predictions(ENSEMBLE / "test.npz", len(faces))
-        lookup.write(path, points, table) if table else submission.write(path, points)
+        train = CropStore.open(CROPS / "train")
+        oof = submission.read_predictions(ENSEMBLE / "oof.npz", len(train))
+        test = submission.read_predictions(ENSEMBLE / "test.npz", len(faces))
+        lookup.write(path, test.points, table) if table else submission.write(path, test.points)
     if checked is None and not len(faces):
         click.echo(f"{path}: nothing to submit, data.test names no faces; only the header is written")
     elif table:
@@ -46,8 +46,8 @@ def main(checked: Path | None, params_path: Path) -> None:
         click.echo(submission.check(path, faces, data.get_skeleton().num_points))
     if checked is None:
         click.echo(write_intervals(
-            Path(params.submit.intervals), Path(params.submit.review), oof=oof, test=test,
-            train=CropStore.open(CROPS / "train"), faces=faces, coverage=params.submit.coverage,
+            Path(params.submit.intervals), Path(params.submit.review), oof=oof, test=test, train=train, faces=faces,
+            coverage=params.submit.coverage,
         ))
 
 

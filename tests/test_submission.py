@@ -49,11 +49,11 @@ def test_points_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
 def test_predictions_are_read_in_the_order_of_the_faces(tmp_path: Path) -> None:
     order, path = np.array([2, 0, 1]), tmp_path / "test.npz"
     Predictions(face=order, points=POINTS[order], spread=np.zeros((3, 2))).save(path)
-    assert (read_predictions(path, 3) == POINTS).all()
-    with pytest.raises(UserError, match="each of the 4 test faces once"):
+    assert (read_predictions(path, 3).points == POINTS).all()
+    with pytest.raises(UserError, match="each of the 4 faces once"):
         read_predictions(path, 4)
     Predictions(face=np.array([0, 2]), points=POINTS[:2], spread=np.zeros((2, 2))).save(path)
-    with pytest.raises(UserError, match="each of the 3 test faces once"):
+    with pytest.raises(UserError, match="each of the 3 faces once"):
         read_predictions(path, 3)
 
 
