@@ -16,7 +16,7 @@ from pipeline.annotations.fields import path_fault
 from pipeline.boxes import Boxes
 from pipeline.checkpoint import load_model
 from pipeline.crops import CropStore, write_crops
-from pipeline.ensemble import average_folds, blend_median, blend_weighted
+from pipeline.ensemble import SHAPE, Blend, average_folds
 from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.photos import read_photo
@@ -24,13 +24,14 @@ from pipeline.pictures import draw_photo
 from pipeline.predict import predict_points
 from pipeline.predictions import Predictions
 from pipeline.runtime import make_runtime
+from pipeline.shape import ShapeCorrection
 from pipeline.skeleton import Skeleton
 
 CSV, XML = "points.csv", "points.xml"
 
 
 def annotate(
-    out: Path, boxes: Boxes, members: dict[str, list[Path]], weights: dict, *, skeleton: Skeleton,
+    out: Path, boxes: Boxes, members: dict[str, list[Path]], blend: Blend, *, skeleton: Skeleton,
     crop: dict, device: str, precision: str, batch_size: int, flip: bool, scales: Sequence[float],
 ) -> list[Path]:
     """Predict the points of every box and write `points.csv`, `points.xml` and a picture of each photo.
@@ -41,7 +42,7 @@ def annotate(
     Args:
         out: the folder to write to.
         boxes: photo → its boxes.
-        members: model → folders of its trained folds; weights: how to blend the models. See `choose_members`.
+        members: model → folders of its trained folds; blend: of the models. See `choose_members`.
         skeleton: the points.
         crop: as the models were trained; see `write_crops`.
         device, precision: see `make_runtime`; batch_size, flip, scales: see `predict_points`.
@@ -59,7 +60,7 @@ def annotate(
     rows = [(names[photo], *box) for photo, part in boxes.items() for box in part]
     faces = tabulate([(number, *row, row[0]) for number, row in enumerate(rows)], None)
     points = predict(
-        root, faces, members, weights, partners=skeleton.flip, crop=crop, device=device, precision=precision,
+        root, faces, members, blend, partners=skeleton.flip, crop=crop, device=device, precision=precision,
         batch_size=batch_size, flip=flip, scales=scales,
     ).points
     for photo, name in names.items():
@@ -73,44 +74,47 @@ def annotate(
 
 
 def choose_members(
-    runs: Path, weights_file: Path, models: Sequence[str], folds: Sequence[int], *,
+    runs: Path, ensemble: Path, models: Sequence[str], folds: Sequence[int], *,
     model: str | None = None, fold: int | None = None,
-) -> tuple[dict[str, list[Path]], dict]:
+) -> tuple[dict[str, list[Path]], Blend]:
     """Which trained folds to ask, and how to blend them.
 
     Args:
-        runs: folder of the run folders; weights_file: what the ensemble stage wrote.
+        runs: folder of the run folders; ensemble: of what the ensemble stage wrote.
         models, folds: those of the ensemble.
         model: only this one, the mean of its folds; fold: only this fold of it.
 
     Returns:
-        model → folders of its folds; and `blend` with `test`, the weight of each model, as in `weights.json`.
+        model → folders of its folds; and how to blend these models.
 
     Raises:
         UserError: a fold without a model, or an ensemble that is missing or of other models.
     """
     if model is not None:
         chosen = folds if fold is None else [fold]
-        return {model: [runs / model / f"fold{one}" for one in chosen]}, {"blend": "mean", "test": {model: 1.0}}
+        return {model: [runs / model / f"fold{one}" for one in chosen]}, Blend(weights=np.ones(1), shape=None)
     if fold is not None:
         raise UserError("--fold is one fold of one model: name it with --model")
+    file = ensemble / "weights.json"
     try:
-        weights = json.loads(weights_file.read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{weights_file}: no weights of an ensemble ({error}); run `dvc repro` (or the ensemble "
+        raise UserError(f"{file}: no weights of an ensemble ({error}); run `dvc repro` (or the ensemble "
                         "stage), or choose one model with --model") from None
-    if weights["blend"] == "median":
-        used = list(models)
-    elif set(weights["test"]) != set(models):
-        raise UserError(f"{weights_file}: blends {', '.join(weights['test'])}, but train.models has "
+    if found["blend"] == "median":
+        used, weights = list(models), None
+    elif set(found["test"]) != set(models):
+        raise UserError(f"{file}: blends {', '.join(found['test'])}, but train.models has "
                         f"{', '.join(models)}; run the ensemble stage again")
     else:
-        used = [name for name in models if weights["test"][name] > 0]
-    return {name: [runs / name / f"fold{one}" for one in folds] for name in used}, weights
+        used = [name for name in models if found["test"][name] > 0]
+        weights = np.array([found["test"][name] for name in used])
+    shape = None if found.get("ridge") is None else ShapeCorrection.load(ensemble / SHAPE)
+    return {name: [runs / name / f"fold{one}" for one in folds] for name in used}, Blend(weights=weights, shape=shape)
 
 
 def predict(
-    root: Path, faces: Annotations, members: dict[str, list[Path]], weights: dict, *, partners: np.ndarray,
+    root: Path, faces: Annotations, members: dict[str, list[Path]], blend: Blend, *, partners: np.ndarray,
     crop: dict, device: str, precision: str, batch_size: int, flip: bool, scales: Sequence[float],
 ) -> Predictions:
     """The points of `faces`, in photo pixels; the arguments are those of `annotate`."""
@@ -130,9 +134,7 @@ def predict(
                 )
                 by_fold.append(Predictions(face=rows, points=points, spread=spread))
             by_model.append(average_folds(by_fold))
-    if weights["blend"] == "median":
-        return blend_median(by_model)
-    return blend_weighted(by_model, np.array([[weights["test"][model]] for model in members]))
+    return blend.apply(by_model)
 
 
 def name_photos(photos: Sequence[Path]) -> tuple[Path, dict[Path, str]]:

@@ -1,12 +1,12 @@
 """Blends of several models, fitted on out-of-fold (OOF) predictions.
 
 Legend: L members of a blend, F faces, K points. A blend knows three rules: the mean of the members, their median
-(each coordinate for itself), or weights fitted on OOF.
+(each coordinate for itself), or weights fitted on OOF. Where it is asked to, it then corrects the shapes.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,28 @@ from pipeline.crops import CropStore
 from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.predictions import Predictions, Runs, load_runs
+from pipeline.shape import ShapeCorrection
 
 BLENDS = ("mean", "median", "weights")
+SHAPE = "shape.npz"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blend:
+    """A fitted rule: what is made of the predictions of L members.
+
+    Attributes:
+        weights: (L,) summing to 1; None for the median.
+        shape: what is then added to the points; None for nothing.
+    """
+
+    weights: np.ndarray | None
+    shape: ShapeCorrection | None
+
+    def apply(self, members: Sequence[Predictions]) -> Predictions:
+        """One prediction of those of the members, which predict the same faces in the same order."""
+        found = blend_median(members) if self.weights is None else blend_weighted(members, self.weights)
+        return found if self.shape is None else replace(found, points=self.shape.apply(found.points))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,26 +48,35 @@ class Ensemble:
     Attributes:
         oof: one prediction for every train face, in the order of the crop store.
         test: one for every test face.
-        weights: what `weights.json` holds: `blend`; and, but for the median, `test` (model → its weight in the test
-            blend) and `oof` (fold → model → its weight in the blend of that fold's faces).
+        weights: what `weights.json` holds: `blend`, `ridge`; and, but for the median, `test` (model → its weight in the
+            test blend) and `oof` (fold → model → its weight in the blend of that fold's faces).
+        shape: the correction of the test blend, None without one.
     """
 
     oof: Predictions
     test: Predictions
     weights: dict
+    shape: ShapeCorrection | None
 
     def save(self, folder: Path) -> None:
-        """Write `oof.npz`, `test.npz` and `weights.json`."""
+        """Write `oof.npz`, `test.npz`, `weights.json` and, where there is a correction, `shape.npz`."""
         self.oof.save(folder / "oof.npz")
         self.test.save(folder / "test.npz")
         write_text(folder / "weights.json", json.dumps(self.weights, indent=2) + "\n")
+        if self.shape is None:
+            (folder / SHAPE).unlink(missing_ok=True)
+        else:
+            self.shape.save(folder / SHAPE)
 
 
-def build_ensemble(oof: Runs, test: Runs, truth: np.ndarray, fold: np.ndarray, blend: str) -> Ensemble:
+def build_ensemble(
+    oof: Runs, test: Runs, truth: np.ndarray, fold: np.ndarray, blend: str, *,
+    ridge: float | None = None, partners: np.ndarray | None = None,
+) -> Ensemble:
     """Blend the models.
 
-    The OOF blend is honest: with `weights`, the faces of a fold are blended by weights fitted on the other folds'
-    OOF predictions (Wolpert, Stacked generalization, 1992). The test blend uses weights fitted on all of them.
+    The OOF blend is honest: whatever is fitted, weights or a correction of shapes, is fitted for the faces of a fold on
+    the other folds' OOF predictions (Wolpert, Stacked generalization, 1992). The test blend is fitted on all of them.
 
     Args:
         oof: model → fold → predictions for the faces of that fold.
@@ -55,51 +84,57 @@ def build_ensemble(oof: Runs, test: Runs, truth: np.ndarray, fold: np.ndarray, b
         truth: (F, K, 2) photo pixels, NaN where missing.
         fold: (F,) the fold of each train face.
         blend: "mean", "median" or "weights".
+        ridge: strength of the ridge of a `ShapeCorrection`, None for no correction.
+        partners: (K,) each point's partner in the mirror image, for the correction.
 
     Raises:
         UserError: a face is predicted twice, or not at all, or by a model that should not, or the members differ in
-            their test faces or numbers of points.
+            their test faces or numbers of points; too few faces to learn a correction from.
     """
     if blend not in BLENDS:
         raise UserError(f"ensemble.blend {blend!r}: choose one of {', '.join(BLENDS)}")
     _check(oof, test, truth, fold)
     models = list(oof)
     pooled = [pool_oof(oof[model]) for model in models]
+
+    def fit(rows: np.ndarray) -> Blend:
+        members = [member.rows(rows) for member in pooled]
+        weights = None if blend == "median" else np.full(len(models), 1 / len(models))
+        if blend == "weights":
+            weights = fit_weights(np.stack([member.points for member in members]), truth[rows])
+        plain = Blend(weights=weights, shape=None)
+        if ridge is None:
+            return plain
+        return replace(plain, shape=ShapeCorrection.fit(plain.apply(members).points, truth[rows], partners, ridge))
+
+    by_fold = {int(own): fit(fold != own) for own in np.unique(fold)}
+    parts = {own: found.apply([member.rows(fold == own) for member in pooled]) for own, found in by_fold.items()}
+    for_test = fit(np.ones(len(fold), bool))
+    weights = {"blend": blend, "ridge": ridge}
+    if blend != "median":
+        weights["test"] = dict(zip(models, for_test.weights.tolist(), strict=True))
+        weights["oof"] = {str(own): dict(zip(models, found.weights.tolist(), strict=True))
+                          for own, found in by_fold.items()}
     tests = [average_folds(list(test[model].values())) for model in models]
-    if blend == "median":
-        return Ensemble(oof=blend_median(pooled), test=blend_median(tests), weights={"blend": blend})
-
-    def weights_on(rows: np.ndarray) -> np.ndarray:
-        if blend == "mean":
-            return np.full(len(models), 1 / len(models))
-        return fit_weights(np.stack([member.points[rows] for member in pooled]), truth[rows])
-
-    by_fold = {int(held_out): weights_on(fold != held_out) for held_out in np.unique(fold)}
-    for_test = weights_on(np.ones(len(fold), bool))
-    return Ensemble(
-        oof=blend_weighted(pooled, np.stack([by_fold[int(own)] for own in fold], axis=1)),
-        test=blend_weighted(tests, for_test[:, None]),
-        weights={
-            "blend": blend,
-            "test": dict(zip(models, for_test.tolist(), strict=True)),
-            "oof": {str(own): dict(zip(models, found.tolist(), strict=True)) for own, found in by_fold.items()},
-        },
-    )
+    return Ensemble(oof=pool_oof(parts), test=for_test.apply(tests), weights=weights, shape=for_test.shape)
 
 
 def ensemble_files(
-    out: Path, *, crops: Path, folds_file: Path, runs: Path, models: Sequence[str], folds: Sequence[int], blend: str
+    out: Path, *, crops: Path, folds_file: Path, runs: Path, models: Sequence[str], folds: Sequence[int], blend: str,
+    ridge: float | None = None, partners: np.ndarray | None = None,
 ) -> Ensemble:
     """Blend the prediction files of the models and folds that are named and write `Ensemble.save`'s files to `out`.
 
     Args:
         crops: folder of the train part of the crop store; folds_file: the fold table; runs: folder of the run folders.
+        blend, ridge, partners: see `build_ensemble`.
     """
     store = CropStore.open(crops)
     if store.keypoints is None:
         raise UserError(f"{crops}: the train faces have no points, so nothing can be fitted")
     oof, test = load_runs(runs, models, folds, "oof"), load_runs(runs, models, folds, "test")
-    ensemble = build_ensemble(oof, test, store.keypoints, read_fold(folds_file, len(store)), blend)
+    fold = read_fold(folds_file, len(store))
+    ensemble = build_ensemble(oof, test, store.keypoints, fold, blend, ridge=ridge, partners=partners)
     ensemble.save(out)
     return ensemble
 
@@ -126,7 +161,7 @@ def pool_oof(members: dict[int, Predictions]) -> Predictions:
 
 def average_folds(members: Sequence[Predictions]) -> Predictions:
     """The mean over members that predict the same faces, in the order of the crop store; see `blend_weighted`."""
-    return blend_weighted([member.by_face() for member in members], np.full((len(members), 1), 1 / len(members)))
+    return blend_weighted([member.by_face() for member in members], np.full(len(members), 1 / len(members)))
 
 
 def blend_weighted(members: Sequence[Predictions], weights: np.ndarray) -> Predictions:
@@ -136,13 +171,13 @@ def blend_weighted(members: Sequence[Predictions], weights: np.ndarray) -> Predi
     member's own squared spread plus its squared distance to the blend.
 
     Args:
-        weights: (L, F) or (L, 1), each column summing to 1.
+        weights: (L,) summing to 1.
     """
     points = np.stack([member.points for member in members]).astype(np.float64)  # L F K 2
     own = np.stack([member.spread for member in members]).astype(np.float64)  # L F K
-    mean = (weights[:, :, None, None] * points).sum(0)
+    mean = (weights[:, None, None, None] * points).sum(0)
     squares = np.square(own) + np.square(points - mean).sum(-1)
-    spread = np.sqrt((weights[:, :, None] * squares).sum(0))
+    spread = np.sqrt((weights[:, None, None] * squares).sum(0))
     return Predictions(face=members[0].face, points=mean, spread=spread)
 
 

@@ -248,6 +248,7 @@ class Ensemble(Section):
     """See `pipeline.ensemble`."""
 
     blend: Literal["mean", "median", "weights"]
+    ridge: Positive | None
 
 
 class Submit(Section):

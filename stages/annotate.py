@@ -35,13 +35,13 @@ def main(
         params.model(model)
     if fold is not None:
         params.fold(fold)
-    members, weights = choose_members(
-        RUNS, ENSEMBLE / "weights.json", params.train.models, params.split.folds, model=model, fold=fold)
+    members, blend = choose_members(
+        RUNS, ENSEMBLE, params.train.models, params.split.folds, model=model, fold=fold)
     found, notes = find_boxes(photos, boxes, boxes_file)
     for note in notes:
         click.echo(f"note: {note}", err=True)
     files = annotate(
-        out, found, members, weights, skeleton=params.data.get_skeleton(), crop=params.crop.model_dump(),
+        out, found, members, blend, skeleton=params.data.get_skeleton(), crop=params.crop.model_dump(),
         device=params.train.device, precision=params.train.precision, **params.predict.model_dump(),
     )
     for photo, file in zip(found, files, strict=False):

@@ -21,6 +21,7 @@ from pipeline.models import build_model
 from pipeline.params import load_params
 from pipeline.predict import predict_points
 from pipeline.runtime import make_runtime
+from pipeline.shape import ShapeCorrection
 from stages.annotate import main
 
 ROOT = Path(__file__).parents[1]
@@ -115,12 +116,15 @@ def test_one_model_and_one_fold_of_it(inside):
         np.testing.assert_allclose(found.keypoints[0], wanted[0], atol=2e-3)
 
 
-def test_a_median_ensemble_and_a_model_of_no_weight(inside):
+def test_a_median_ensemble_a_corrected_one_and_a_model_of_no_weight(inside):
     faces = boxed_faces()
     faces = type(faces)(faces=faces.faces[:1], keypoints=None)
     call = [f"photos/{faces.faces.image[0]}", "--boxes", "photos/test.xml"]
     means = [np.mean([predictions(name, fold, faces) for fold in (0, 3)], axis=0)[0] for name in ("resnet", "unet")]
+    shape = ShapeCorrection(weights=np.full((136, 136), 1e-3), offset=np.linspace(-0.1, 0.1, 136))
+    shape.save(Path("ensemble/shape.npz"))
     for weights, wanted in (({"blend": "median"}, np.mean(means, axis=0)),
+                            ({"blend": "median", "ridge": 1.0}, shape.apply(np.mean(means, axis=0)[None])[0]),
                             ({"blend": "weights", "test": {"resnet": 0.0, "unet": 1.0}}, means[1])):
         Path("ensemble/weights.json").write_text(json.dumps(weights))
         if weights["blend"] == "weights":
@@ -197,7 +201,7 @@ def test_models_of_other_crops_or_points_are_refused(inside):
 def test_an_ensemble_of_other_models_is_refused(tmp_path):
     (tmp_path / "weights.json").write_text(json.dumps(WEIGHTS))
     with pytest.raises(UserError, match="blends resnet, unet, but train.models has unet"):
-        choose_members(tmp_path, tmp_path / "weights.json", ["unet"], [0])
+        choose_members(tmp_path, tmp_path, ["unet"], [0])
 
 
 def test_names_are_relative_to_the_deepest_folder_of_all(tmp_path, monkeypatch):

@@ -60,7 +60,7 @@ def test_median_is_taken_for_each_coordinate() -> None:
     found = build_ensemble(oof, on_test({"a": [1] * 3, "b": [2] * 3, "c": [30] * 3}), TRUTH, FOLD, "median")
     assert found.oof.points == pytest.approx(TRUTH + np.array([1, -1]), abs=1e-4)
     assert (found.test.points == 2).all()
-    assert found.weights == {"blend": "median"}
+    assert found.weights == {"blend": "median", "ridge": None}
 
 
 def test_weights_reach_the_least_mae_on_a_grid() -> None:

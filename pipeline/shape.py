@@ -1,0 +1,86 @@
+"""What a blend gets wrong in the same way on all faces of one shape.
+
+Legend: N faces, K points. Points are (N, K, 2) photo pixels.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sklearn.linear_model import Ridge
+
+from pipeline.errors import UserError
+
+SMALLEST = 1.0  # pixels; what is smaller has no shape to learn from
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapeCorrection:
+    """A linear map from the shape of the predicted points to what is to be added to them.
+
+    A shape is the points without their mean and in units of their root mean square distance to it. The map is a ridge
+    regression (Hoerl & Kennard, Technometrics 1970) of the error on the shape. It is fitted on each face and on its
+    mirror image, so that it treats left and right alike.
+
+    Attributes:
+        weights: (2K, 2K), a row for each coordinate of the correction; offset: (2K,). In units of the shape.
+    """
+
+    weights: np.ndarray
+    offset: np.ndarray
+
+    @classmethod
+    def fit(cls, points: np.ndarray, truth: np.ndarray, partners: np.ndarray, ridge: float) -> "ShapeCorrection":
+        """Fit on predictions by models that were not trained on these faces.
+
+        Args:
+            truth: the points as they are; a face that lacks one is left out.
+            partners: (K,) each point's partner in the mirror image.
+            ridge: strength of the penalty on the weights, above 0.
+
+        Raises:
+            UserError: fewer than two faces are left.
+        """
+        points, truth = points.astype(np.float64), truth.astype(np.float64)
+        usable = np.isfinite(truth).all((1, 2)) & (_normalise(points)[1] > SMALLEST)
+        if usable.sum() < 2:
+            raise UserError(f"ensemble.ridge learns from faces of several points that have them all, which are "
+                            f"{usable.sum()} of {len(truth)}; set it to null")
+        points, truth = (np.concatenate([part[usable], _mirror(part[usable], partners)]) for part in (points, truth))
+        shape, size = _normalise(points)
+        error = ((truth - points) / size[:, None, None]).reshape(shape.shape)
+        fitted = Ridge(alpha=ridge).fit(shape, error)
+        return cls(weights=fitted.coef_, offset=fitted.intercept_)
+
+    def apply(self, points: np.ndarray) -> np.ndarray:
+        """The points with what is to be added to them."""
+        shape, size = _normalise(points.astype(np.float64))
+        return points + (shape @ self.weights.T + self.offset).reshape(points.shape) * size[:, None, None]
+
+    def save(self, path: Path) -> None:
+        """Write an npz file, whole or not at all."""
+        partial = path.with_name(path.name + ".partial")
+        with partial.open("wb") as file:
+            np.savez(file, weights=self.weights, offset=self.offset)
+        os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path: Path) -> "ShapeCorrection":
+        """Read what `save` wrote; a UserError names the file where it is missing or broken."""
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls(weights=arrays["weights"], offset=arrays["offset"])
+        except (OSError, EOFError, ValueError, KeyError) as error:
+            raise UserError(f"{path}: no correction of shapes ({error}); run the ensemble stage again") from None
+
+
+def _normalise(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 2K) shapes and (N,) sizes in pixels; a face whose points all coincide has a shape of zeros."""
+    centred = points - points.mean(1, keepdims=True)
+    size = np.sqrt(np.square(centred).sum(-1).mean(-1))
+    return (centred / np.maximum(size, np.finfo(np.float64).tiny)[:, None, None]).reshape(len(points), -1), size
+
+
+def _mirror(points: np.ndarray, partners: np.ndarray) -> np.ndarray:
+    return points[:, partners] * [-1, 1]
