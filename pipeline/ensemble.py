@@ -160,8 +160,15 @@ def pool_oof(members: dict[int, Predictions]) -> Predictions:
 
 
 def average_folds(members: Sequence[Predictions]) -> Predictions:
-    """The mean over members that predict the same faces, in the order of the crop store; see `blend_weighted`."""
-    return blend_weighted([member.by_face() for member in members], np.full(len(members), 1 / len(members)))
+    """The mean over the folds of one model, which predict the same faces, in the order of the crop store.
+
+    The spread is the root mean square of the folds' own. How far the folds lie apart is not in it, for an OOF
+    prediction, with which it will be compared, is that of one fold.
+    """
+    members = [member.by_face() for member in members]
+    own = np.stack([member.spread for member in members]).astype(np.float64)
+    mean = blend_weighted(members, np.full(len(members), 1 / len(members)))
+    return replace(mean, spread=np.sqrt(np.square(own).mean(0)))
 
 
 def blend_weighted(members: Sequence[Predictions], weights: np.ndarray) -> Predictions:

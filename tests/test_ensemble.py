@@ -54,6 +54,13 @@ def test_spread_adds_the_members_own() -> None:
     assert (found.test.spread == 2).all()
 
 
+def test_folds_far_apart_do_not_spread_what_is_compared_with_one_fold() -> None:
+    oof = runs({"a": TRUTH + 3, "b": TRUTH - 3}, spread=4)
+    found = build_ensemble(oof, on_test({"a": [0, 3, 6], "b": [9, 9, 9]}, spread=2), TRUTH, FOLD, "mean")
+    assert (found.test.points == 6).all()
+    assert found.test.spread == pytest.approx((2**2 + 2 * 3**2) ** 0.5, abs=1e-4)
+
+
 def test_median_is_taken_for_each_coordinate() -> None:
     offsets = {"a": np.array([0, 9]), "b": np.array([1, -2]), "c": np.array([8, -1])}
     oof = runs({model: TRUTH + offset for model, offset in offsets.items()})
