@@ -22,6 +22,7 @@ from pipeline.scoring import point_errors
 FEW = 50  # faces of a source that get no factor of their own if they are fewer
 SMALLEST = 1e-6  # error that is to be expected at least, in sizes of the face
 
+
 @dataclass(frozen=True, kw_only=True)
 class Intervals:
     """What makes a radius of the spread of a prediction.

@@ -4,6 +4,7 @@ Legend: N faces, K points. Points are (N, K, 2) photo pixels.
 """
 
 import os
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +72,7 @@ class ShapeCorrection:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return cls(weights=arrays["weights"], offset=arrays["offset"])
-        except (OSError, EOFError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise UserError(f"{path}: no correction of shapes ({error}); run the ensemble stage again") from None
 
 

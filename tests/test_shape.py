@@ -112,8 +112,10 @@ def test_files_come_back_and_go(tmp_path):
     points = wrong(faces(4, seed=3)).astype(np.float32)
     read = ShapeCorrection.load(tmp_path / SHAPE)
     assert np.array_equal(read.apply(points).astype(np.float32), found.test.points)
-    (tmp_path / SHAPE).write_bytes(b"PK nothing")
-    with pytest.raises(UserError, match="shape.npz: no correction of shapes"):
-        ShapeCorrection.load(tmp_path / SHAPE)
+    whole = (tmp_path / SHAPE).read_bytes()
+    for broken in (b"", b"nothing", whole[:100]):
+        (tmp_path / SHAPE).write_bytes(broken)
+        with pytest.raises(UserError, match="shape.npz: no correction of shapes"):
+            ShapeCorrection.load(tmp_path / SHAPE)
     ensemble(truth, wrong(truth)).save(tmp_path)
     assert not (tmp_path / SHAPE).exists()
