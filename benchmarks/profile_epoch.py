@@ -42,7 +42,7 @@ def main(params_path: Path, faces: int) -> None:
     for name in params.train.models:
         shares = {}
         for backend in ("albumentations", "torch"):
-            chosen = params.model(name)[1].model_dump()
+            chosen = params.model(name)[1].model_dump(exclude={"jitter"})
             model, codec = build_model(chosen.pop("network"), chosen.pop("codec"), num_points=skeleton.num_points,
                                        channels=store.channels, size=store.size)
             loss = build_loss(kind=codec.kind, **{key: value for key, value in chosen.pop("loss").items() if value})

@@ -5,12 +5,13 @@ import io
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from pipeline.align import write_aligned
 from pipeline.annotations import BOX, Annotations, dlib_xml, tabulate
 from pipeline.annotations.fields import path_fault
 from pipeline.boxes import Boxes
@@ -30,9 +31,28 @@ from pipeline.skeleton import Skeleton
 CSV, XML = "points.csv", "points.xml"
 
 
+@dataclass(frozen=True, kw_only=True)
+class SecondLook:
+    """What models on aligned crops need.
+
+    Attributes:
+        models: their names.
+        by: the model whose points place the crops; runs: folders of its trained folds.
+        reference: (K, 2), see `align.mean_face`.
+        crop: what else `align.write_aligned` takes.
+    """
+
+    models: Sequence[str]
+    by: str
+    runs: Sequence[Path]
+    reference: np.ndarray
+    crop: dict
+
+
 def annotate(
     out: Path, boxes: Boxes, members: dict[str, list[Path]], blend: Blend, *, skeleton: Skeleton,
-    crop: dict, device: str, precision: str, batch_size: int, flip: bool, scales: Sequence[float],
+    crop: dict, second: SecondLook | None, device: str, precision: str, batch_size: int, flip: bool,
+    scales: Sequence[float],
 ) -> list[Path]:
     """Predict the points of every box and write `points.csv`, `points.xml` and a picture of each photo.
 
@@ -45,6 +65,7 @@ def annotate(
         members: model → folders of its trained folds; blend: of the models. See `choose_members`.
         skeleton: the points.
         crop: as the models were trained; see `write_crops`.
+        second: what the models on aligned crops need, None where there are none.
         device, precision: see `make_runtime`; batch_size, flip, scales: see `predict_points`.
 
     Returns:
@@ -60,8 +81,8 @@ def annotate(
     rows = [(names[photo], *box) for photo, part in boxes.items() for box in part]
     faces = tabulate([(number, *row, row[0]) for number, row in enumerate(rows)], None)
     points = predict(
-        root, faces, members, blend, partners=skeleton.flip, crop=crop, device=device, precision=precision,
-        batch_size=batch_size, flip=flip, scales=scales,
+        root, faces, members, blend, partners=skeleton.flip, crop=crop, second=second, device=device,
+        precision=precision, batch_size=batch_size, flip=flip, scales=scales,
     ).points
     for photo, name in names.items():
         own = (faces.faces.image == name).to_numpy()
@@ -104,7 +125,7 @@ def choose_members(
     if found["blend"] == "median":
         used, weights = list(models), None
     elif set(found["test"]) != set(models):
-        raise UserError(f"{file}: blends {', '.join(found['test'])}, but train.models has "
+        raise UserError(f"{file}: blends {', '.join(found['test'])}, but the params train "
                         f"{', '.join(models)}; run the ensemble stage again")
     else:
         used = [name for name in models if found["test"][name] > 0]
@@ -115,26 +136,32 @@ def choose_members(
 
 def predict(
     root: Path, faces: Annotations, members: dict[str, list[Path]], blend: Blend, *, partners: np.ndarray,
-    crop: dict, device: str, precision: str, batch_size: int, flip: bool, scales: Sequence[float],
+    crop: dict, second: SecondLook | None, device: str, precision: str, **how: object,
 ) -> Predictions:
     """The points of `faces`, in photo pixels; the arguments are those of `annotate`."""
-    runtime, by_model = make_runtime(device, precision), []
+    runtime = make_runtime(device, precision)
+
+    def ask(runs: Sequence[Path], store: CropStore, key: str) -> Predictions:
+        by_fold, rows = [], np.arange(len(store))
+        for run in runs:
+            network, codec, description = load_model(run)
+            _check_model(run, description, store, len(partners), key)
+            points, spread = predict_points(runtime.place(network), codec, store, rows, partners=partners,
+                                            runtime=runtime, progress=f"{run.parent.name} {run.name}", **how)
+            by_fold.append(Predictions(face=rows, points=points, spread=spread))
+        return average_folds(by_fold)
+
+    aligned = [model for model in members if second and model in second.models]
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         write_crops(faces, root, Path(folder) / "faces", **crop)
         store = CropStore.open(Path(folder) / "faces")
-        rows = np.arange(len(store))
-        for model, runs in members.items():
-            by_fold = []
-            for run in runs:
-                network, codec, description = load_model(run)
-                _check_model(run, description, store, len(partners))
-                points, spread = predict_points(
-                    runtime.place(network), codec, store, rows, partners=partners, runtime=runtime,
-                    batch_size=batch_size, flip=flip, scales=scales, progress=f"{model} {run.name}",
-                )
-                by_fold.append(Predictions(face=rows, points=points, spread=spread))
-            by_model.append(average_folds(by_fold))
-    return blend.apply(by_model)
+        found = {model: ask(runs, store, "crop") for model, runs in members.items() if model not in aligned}
+        if aligned:
+            first = found[second.by] if second.by in found else ask(second.runs, store, "crop")
+            write_aligned(faces, root, Path(folder) / "aligned", first.points, second.reference, **second.crop)
+            store = CropStore.open(Path(folder) / "aligned")
+            found |= {model: ask(members[model], store, "align") for model in aligned}
+    return blend.apply([found[model] for model in members])
 
 
 def name_photos(photos: Sequence[Path]) -> tuple[Path, dict[Path, str]]:
@@ -173,10 +200,10 @@ def _check_out(out: Path, pictures: dict[Path, Path]) -> None:
         raise UserError(*faults)
 
 
-def _check_model(run: Path, description: dict, store: CropStore, num_points: int) -> None:
+def _check_model(run: Path, description: dict, store: CropStore, num_points: int, key: str) -> None:
     if (description["size"], description["channels"]) != (store.size, store.channels):
         raise UserError(f"{run}: trained on crops of {description['size']} pixels and {description['channels']} "
-                        f"channels, but crop in the params says {store.size} and {store.channels}; use its params")
+                        f"channels, but {key} in the params says {store.size} and {store.channels}; use its params")
     if description["num_points"] != num_points:
         raise UserError(f"{run}: trained on {description['num_points']} points, but data.skeleton has {num_points}; "
                         "use its params")

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pipeline import geometry
 from pipeline.batch_augment import BatchAugment
 from pipeline.crops import CropStore
 from pipeline.ranks import ALONE, Ranks
@@ -23,7 +22,7 @@ class AlbumentationsBatches(Dataset):
 
     def __init__(self, store: CropStore, transform: "albumentations.Compose") -> None:  # noqa: F821
         self.crops = store.crops
-        self.points = geometry.transform(store.affines, store.keypoints)  # N K 2 stored-crop px, NaN where missing
+        self.points = store.points()
         self.transform = transform
 
     def __getitem__(self, key: Key) -> Batch:
@@ -31,7 +30,7 @@ class AlbumentationsBatches(Dataset):
         self.transform.set_random_seed(seed)
         images, points, masks = [], [], []
         for row in rows:
-            drawn = self.transform(image=np.array(self.crops[row]), keypoints=self.points[row].astype(np.float32))
+            drawn = self.transform(image=np.array(self.crops[row]), keypoints=self.points[row])
             images.append(drawn["image"])
             points.append(drawn["keypoints"])
         images, points = np.stack(images[part]), np.stack(points[part]).astype(np.float32)
@@ -48,7 +47,7 @@ class TorchBatches(Dataset):
 
     def __init__(self, store: CropStore, transform: BatchAugment, device: torch.device) -> None:
         self.crops, self.transform, self.device = store.crops, transform, device
-        self.points = torch.from_numpy(geometry.transform(store.affines, store.keypoints)).float().to(device)
+        self.points = torch.from_numpy(store.points()).to(device)
         self.resident = None
         if device.type == "cuda" and 2 * store.crops.nbytes < torch.cuda.mem_get_info(device)[0]:
             self.resident = to_images(store.crops).to(device)

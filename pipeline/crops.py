@@ -7,7 +7,9 @@ without running out of photo: a store of `store_size` pixels holds the view of `
 import json
 import math
 import os
+import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,9 +35,9 @@ class CropStore:
     Attributes:
         size: side of the view, in pixels.
         crops: (N, S, S) grey or (N, S, S, 3) RGB uint8, memory-mapped; S ≥ size, of the same parity.
-        photos: (N, 32, 32) uint8 grey thumbnail of each face's whole photo.
+        photos: (N, 32, 32) uint8 grey thumbnail of each face's whole photo, memory-mapped.
         faces: one row a face: `face`, `image`, box, `photo_width`, `photo_height`, `source`, and `m00`…`m12`, the
-            affine photo → crop.
+            affine photo → crop; of the photo's labels, where they are offset.
         keypoints: (N, K, 2) float32 in photo pixels, NaN where missing; None where the part has boxes only.
     """
 
@@ -68,16 +70,25 @@ class CropStore:
         """(N, 2, 3) float64, photo → view."""
         return geometry.compose(geometry.translation(-self.border, -self.border), self.affines)
 
+    def points(self) -> np.ndarray:
+        """(N, K, 2) float32, the keypoints in pixels of the stored crops, NaN where missing."""
+        points, affines = np.empty(self.keypoints.shape, np.float32), self.affines
+        for start in range(0, len(self), 1000):  # in float64, but not all of them at once
+            piece = slice(start, start + 1000)
+            points[piece] = geometry.transform(affines[piece], self.keypoints[piece])
+        return points
+
     @classmethod
     def open(cls, folder: Path) -> "CropStore":
         """Open a part read-only; a UserError says what to run where it is not there."""
         if not (folder / "store.json").is_file():
-            raise UserError(f"{folder}: no crops here; run `dvc repro crop` (or `python -m stages.crop`) first")
+            stage = "align" if folder.parent.name == "aligned" else "crop"
+            raise UserError(f"{folder}: no crops here; run `dvc repro {stage}` (or `python -m stages.{stage}`) first")
         keypoints = folder / "keypoints.npy"
         return cls(
             size=json.loads((folder / "store.json").read_text())["size"],
             crops=np.load(folder / "crops.npy", mmap_mode="r", allow_pickle=False),
-            photos=np.load(folder / "photos.npy", allow_pickle=False),
+            photos=np.load(folder / "photos.npy", mmap_mode="r", allow_pickle=False),
             faces=pd.read_csv(folder / "faces.csv", dtype={"image": str, "source": str}),
             keypoints=np.load(keypoints, allow_pickle=False) if keypoints.is_file() else None,
         )
@@ -89,17 +100,30 @@ def store_size(size: int, slack: float) -> int:
 
 
 def write_crops(
-    annotations: Annotations, root: Path, folder: Path, *,
-    size: int, margin: float, down: float, slack: float, color: str, jobs: int = -1,
+    annotations: Annotations, root: Path, folder: Path, *, size: int, margin: float, down: float, **how: object
+) -> None:
+    """Cut every face by its box: see `geometry.crop_affine` for `size`, `margin` and `down`, else `write_store`."""
+    boxes = annotations.faces[BOX].to_numpy()
+    affines = geometry.crop_affine(boxes, size=size, margin=margin, down=down)
+    write_store(annotations, root, folder, affines, size=size, **how)
+
+
+def write_store(
+    annotations: Annotations, root: Path, folder: Path, affines: np.ndarray, *,
+    size: int, slack: float, color: str, offset: Sequence[float] = (0.0, 0.0), offset_photos: str | None = None,
+    jobs: int = -1,
 ) -> None:
     """Cut every face and write a crop store to `folder`, all of it or nothing.
 
     Args:
-        annotations: the faces, with boxes in photo pixels.
+        annotations: the faces.
         root: folder that `annotations.faces.image` is relative to.
-        size: side of the network's view; margin, down: see `geometry.crop_affine`.
+        affines: (N, 2, 3) photo → view of each face, without shear.
+        size: side of the view.
         slack: side of the store over side of the view, at least 1.
         color: "grey" or "rgb".
+        offset: how far the labels' x and y lie right of and below what they mean, in photo pixels; `offset_photos`: a
+            regular expression that the photos have for which it is true, None for all.
         jobs: joblib threads; −1 takes every core.
 
     Raises:
@@ -107,15 +131,14 @@ def write_crops(
     """
     faces, source = annotations.faces, Photos(root, annotations.photos)
     side = store_size(size, slack)
-    affines = geometry.crop_affine(faces[BOX].to_numpy(), size=size, margin=margin, down=down)
     border = (side - size) // 2
     affines = geometry.compose(geometry.translation(border, border), affines)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     shape = (len(faces), side, side) if color == "grey" else (len(faces), side, side, 3)
-    crops = np.lib.format.open_memmap(partial / "crops.npy", mode="w+", dtype=np.uint8, shape=shape).view(np.ndarray)
-    photos = np.zeros((len(faces), THUMBNAIL, THUMBNAIL), np.uint8)
+    crops = _create(partial / "crops.npy", shape)
+    photos = _create(partial / "photos.npy", (len(faces), THUMBNAIL, THUMBNAIL))
     sizes = np.zeros((len(faces), 2), np.int64)
 
     def cut(image: str, rows: np.ndarray) -> str | None:
@@ -138,14 +161,20 @@ def write_crops(
         photo_width=sizes[:, 0], photo_height=sizes[:, 1],
         source=faces.image.str.split("/").str[0].where(faces.image.str.contains("/"), "photos"),
     )
+    off = [re.search(offset_photos or "", image) is not None for image in faces.image]
+    affines[off] = geometry.compose(affines[off], geometry.translation(*np.negative(offset)))
     table[AFFINE] = affines.reshape(-1, 6)
     table.to_csv(partial / "faces.csv", index_label="face")
-    np.save(partial / "photos.npy", photos)
     if annotations.keypoints is not None:
         np.save(partial / "keypoints.npy", annotations.keypoints)
     (partial / "store.json").write_text(json.dumps({"size": size}))
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)
+
+
+def _create(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """A memory-mapped uint8 array in a new npy file."""
+    return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape).view(np.ndarray)
 
 
 def thumbnail(photo: np.ndarray) -> np.ndarray:
@@ -166,29 +195,32 @@ def thumbnail(photo: np.ndarray) -> np.ndarray:
 
 
 def warp(photo: np.ndarray, affine: np.ndarray, side: int) -> np.ndarray:
-    """Resample `photo` into (side, side[, 3]) by `affine` (2, 3) photo → crop, a scale and a shift; black outside it.
+    """Resample `photo` into (side, side[, 3]) by `affine` (2, 3) photo → crop, without shear; black outside it.
 
     A photo much larger than its crop is first shrunk by a whole factor with area averaging, so that bilinear
     sampling does not alias.
     """
-    (scale, _, x), (_, _, y) = affine.tolist()
-    factor = int(1 / scale)
+    (a, b, x), (c, d, y) = affine.tolist()
+    area = a * d - b * c
+    factor = int(1 / math.sqrt(area))
     if factor >= 2:
-        (left, right), (top, bottom) = (_span(shift / scale, (side - 1) / scale, 2 / scale) for shift in (x, y))
+        us, vs = (-2 - x, side + 1 - x), (-2 - y, side + 1 - y)
+        left, right = _span([(d * u - b * v) / area for u in us for v in vs])
+        top, bottom = _span([(a * v - c * u) / area for u in us for v in vs])
         part = photo[top:bottom, left:right]  # all that the crop can show
         height, width = (length // factor for length in part.shape[:2])
         if min(height, width) >= 1:
             part = part[: height * factor, : width * factor]
             photo = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
-            middle = (factor - 1) / 2  # of the first block of pixels that became one
-            x, y = x + scale * (left + middle), y + scale * (top + middle)
-            affine = np.array([[scale * factor, 0, x], [0, scale * factor, y]])
+            left, top = left + (factor - 1) / 2, top + (factor - 1) / 2  # middle of the first block that became one
+            affine = np.array([[a * factor, b * factor, x + a * left + b * top],
+                               [c * factor, d * factor, y + c * left + d * top]])
     return cv2.warpAffine(photo, affine, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
 
 
-def _span(shift: float, length: float, reach: float) -> tuple[int, int]:
-    """First pixel and the one after the last, none below 0, of `length` from −shift on, and `reach` around."""
-    return max(math.floor(-shift - reach), 0), max(math.ceil(length - shift + reach) + 1, 0)
+def _span(edges: list[float]) -> tuple[int, int]:
+    """First whole pixel between the edges and the one after the last, none below 0."""
+    return max(math.floor(min(edges)), 0), max(math.ceil(max(edges)) + 1, 0)
 
 
 def center_view(crops: np.ndarray, size: int) -> np.ndarray:

@@ -5,7 +5,7 @@ Legend: L members of a blend, F faces, K points. A blend knows three rules: the 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from pipeline.shape import ShapeCorrection
 
 BLENDS = ("mean", "median", "weights")
 SHAPE = "shape.npz"
+PIECE = 1000  # faces that are blended at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,9 @@ class Blend:
 
     def apply(self, members: Sequence[Predictions]) -> Predictions:
         """One prediction of those of the members, which predict the same faces in the same order."""
+        return _piecewise(self._apply, members)
+
+    def _apply(self, members: Sequence[Predictions]) -> Predictions:
         found = blend_median(members) if self.weights is None else blend_weighted(members, self.weights)
         return found if self.shape is None else replace(found, points=self.shape.apply(found.points))
 
@@ -100,7 +104,7 @@ def build_ensemble(
     def fit(rows: np.ndarray) -> Blend:
         members = [member.rows(rows) for member in pooled]
         weights = None if blend == "median" else np.full(len(models), 1 / len(models))
-        if blend == "weights":
+        if blend == "weights" and len(models) > 1:
             weights = fit_weights(np.stack([member.points for member in members]), truth[rows])
         plain = Blend(weights=weights, shape=None)
         if ridge is None:
@@ -151,12 +155,7 @@ def read_fold(path: Path, num_faces: int) -> np.ndarray:
 
 def pool_oof(members: dict[int, Predictions]) -> Predictions:
     """The predictions of all folds of one model, in the order of the crop store."""
-    parts = list(members.values())
-    return Predictions(
-        face=np.concatenate([part.face for part in parts]),
-        points=np.concatenate([part.points for part in parts]),
-        spread=np.concatenate([part.spread for part in parts]),
-    ).by_face()
+    return Predictions.concatenate(list(members.values())).by_face()
 
 
 def average_folds(members: Sequence[Predictions]) -> Predictions:
@@ -165,10 +164,21 @@ def average_folds(members: Sequence[Predictions]) -> Predictions:
     The spread is the root mean square of the folds' own. How far the folds lie apart is not in it, for an OOF
     prediction, with which it will be compared, is that of one fold.
     """
-    members = [member.by_face() for member in members]
-    own = np.stack([member.spread for member in members]).astype(np.float64)
-    mean = blend_weighted(members, np.full(len(members), 1 / len(members)))
-    return replace(mean, spread=np.sqrt(np.square(own).mean(0)))
+    def average(members: Sequence[Predictions]) -> Predictions:
+        own = np.stack([member.spread for member in members]).astype(np.float64)
+        mean = blend_weighted(members, np.full(len(members), 1 / len(members)))
+        return replace(mean, spread=np.sqrt(np.square(own).mean(0)))
+
+    return _piecewise(average, [member.by_face() for member in members])
+
+
+def _piecewise(
+    blend: Callable[[Sequence[Predictions]], Predictions], members: Sequence[Predictions]
+) -> Predictions:
+    """What `blend` makes of the members, some faces after others: its float64 arrays need not hold them all."""
+    starts = range(0, max(len(members[0]), 1), PIECE)
+    return Predictions.concatenate([blend([member.rows(slice(start, start + PIECE)) for member in members])
+                                    for start in starts])
 
 
 def blend_weighted(members: Sequence[Predictions], weights: np.ndarray) -> Predictions:

@@ -3,6 +3,7 @@
 The library's functions take plain values; only the stages read this.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -81,6 +82,17 @@ class Data(Points):
     format: Literal["auto", "dlib_xml", "pts", "asf", "csv_points", "kaggle_pixels", "wflw", "coco"]
     box: Literal["photo", "points"]
     points: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None
+    offset: Annotated[list[float], Field(min_length=2, max_length=2)]
+    offset_photos: str | None
+
+    def label_offset(self) -> dict:
+        """What `crops.write_store` takes of it."""
+        return {"offset": self.offset, "offset_photos": self.offset_photos}
+
+    def layout(self) -> dict:
+        """What `formats.read_parts` takes beside the names."""
+        return {"num_points": self.get_skeleton().num_points, "format": self.format, "points": self.points,
+                "box": self.box}
 
     @model_validator(mode="after")
     def _possible(self) -> "Data":
@@ -88,6 +100,10 @@ class Data(Points):
             raise ValueError("solution names a file, but test is null; a solution is that of the test faces")
         if self.points is not None and len(set(self.points)) != len(self.points):
             raise ValueError("points names a point twice")
+        try:
+            re.compile(self.offset_photos or "")
+        except re.error as error:
+            raise ValueError(f"offset_photos is no regular expression: {error}") from None
         return self
 
 
@@ -108,6 +124,22 @@ class Crop(Section):
     down: Annotated[float, Field(ge=-0.5, le=0.5)]
     slack: Annotated[float, Field(ge=1, le=3)]
     color: Literal["grey", "rgb"]
+
+
+class Align(Section):
+    """See `pipeline.align`; `by` and `models` are empty where it is not wanted."""
+
+    by: Annotated[list[Slug], Field(max_length=1)]
+    models: list[Slug]
+    size: Annotated[int, Field(ge=16, le=1024)]
+    margin: Annotated[float, Field(ge=0.5, le=4)]
+    slack: Annotated[float, Field(ge=1, le=3)]
+
+    @model_validator(mode="after")
+    def _both(self) -> "Align":
+        if bool(self.by) != bool(self.models):
+            raise ValueError("by and models go together: both name a model, or both are []")
+        return self
 
 
 class Split(Section):
@@ -204,8 +236,16 @@ class LossParams(Section):
     beta: Positive | None = None
 
 
+class Jitter(Section):
+    """How far training moves a face about its crop."""
+
+    rotate: Annotated[float, Field(ge=0, le=180)]
+    scale: Annotated[float, Field(ge=0, lt=1)]
+    shift: Share
+
+
 class Model(Section):
-    """A network with its target, loss and schedule."""
+    """A network with its target, loss and schedule; `jitter` takes the place of `augment`'s."""
 
     network: Annotated[Network, Field(discriminator="name")]
     codec: Annotated[RegressionParams | HeatmapParams, Field(discriminator="name")]
@@ -219,15 +259,13 @@ class Model(Section):
     clip: Positive | None
     ema: Annotated[float, Field(ge=0, lt=1)]
     patience: Count | None
+    jitter: Jitter | None = None
 
 
-class Augment(Section):
+class Augment(Jitter):
     """See `pipeline.batches.make_batches`."""
 
     backend: Literal["auto", "albumentations", "torch"]
-    rotate: Annotated[float, Field(ge=0, le=180)]
-    scale: Annotated[float, Field(ge=0, lt=1)]
-    shift: Share
     flip: Share
     brightness: Share
     contrast: Share
@@ -271,6 +309,7 @@ class Params(Section):
     sample: Sample
     crop: Crop
     split: Split
+    align: Align
     train: Train
     models: dict[Slug, Model]
     augment: Augment
@@ -280,10 +319,31 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _models_known(self) -> "Params":
-        unknown = [name for name in self.train.models if name not in self.models]
-        if unknown:
-            raise ValueError(f"train.models names {', '.join(unknown)}, but models has only {', '.join(self.models)}")
+        for key, names in (("train.models", self.train.models), ("align.models", self.align.models)):
+            unknown = [name for name in names if name not in self.models]
+            if unknown:
+                raise ValueError(f"{key} names {', '.join(unknown)}, but models has only {', '.join(self.models)}")
+        if set(self.align.by) - set(self.train.models):
+            raise ValueError(f"align.by is {self.align.by[0]}, but train.models has only "
+                             f"{', '.join(self.train.models)}; it is they that are trained before")
+        twice = set(self.align.models) & set(self.train.models)
+        if twice:
+            raise ValueError(f"{', '.join(sorted(twice))} stands both in train.models and in align.models")
         return self
+
+    @property
+    def members(self) -> list[str]:
+        """The models that are trained and blended, on whichever crops."""
+        return [*self.train.models, *self.align.models]
+
+    def aligned_crop(self) -> dict:
+        """What `align.write_aligned` takes beside the faces."""
+        return self.align.model_dump(exclude={"by", "models"}) | {"color": self.crop.color}
+
+    def augmentation(self, name: str) -> dict:
+        """What `make_batches` takes, for a model."""
+        jitter = self.models[name].jitter
+        return self.augment.model_dump() | (jitter.model_dump() if jitter else {})
 
     def model(self, name: str | None) -> tuple[str, Model]:
         """The model called `name`, or the first of `train.models`; a UserError lists the known ones."""
@@ -316,7 +376,8 @@ def load_names(path: Path) -> tuple[list[str], Skeleton]:
     """
     values = _read(path)
     try:
-        models, skeleton = list(values["train"]["models"]), values["data"]["skeleton"]
+        models, skeleton = [*values["train"]["models"]], values["data"]["skeleton"]
+        models += values.get("align", {}).get("models", [])
     except (TypeError, KeyError):
         raise UserError(f"{path}: has no train.models or no data.skeleton") from None
     return models, _checked(Points, {"skeleton": skeleton}, path).get_skeleton()

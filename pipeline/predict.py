@@ -40,7 +40,8 @@ def predict_points(
     """
     network.eval()
     rows, num_points = np.asarray(rows), len(partners)
-    points, spread = [np.zeros((0, num_points, 2))], [np.zeros((0, num_points))]  # also where there are no rows
+    points = np.empty((len(rows), num_points, 2), np.float32)
+    spread = np.empty((len(rows), num_points), np.float32)
     for start in tqdm(range(0, len(rows), batch_size), desc=progress, unit="batch", disable=progress is None):
         batch = rows[start : start + batch_size]
         views = []  # each B K 2, photo px
@@ -54,9 +55,9 @@ def predict_points(
             views.append(geometry.transform(geometry.invert(affines), found))
         views = np.stack(views)  # V B K 2
         mean = views.mean(0)
-        points.append(mean)
-        spread.append(np.sqrt(np.square(views - mean).sum(-1).mean(0)))
-    return np.concatenate(points).astype(np.float32), np.concatenate(spread).astype(np.float32)
+        points[start : start + batch_size] = mean
+        spread[start : start + batch_size] = np.sqrt(np.square(views - mean).sum(-1).mean(0))
+    return points, spread
 
 
 def _view(store: CropStore, rows: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:

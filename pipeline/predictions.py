@@ -1,7 +1,5 @@
 """Predicted points on disk: what every stage after `predict` reads. M: faces predicted, K: points."""
 
-import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import UserError
+from pipeline.files import read_arrays, write_arrays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,24 +45,26 @@ class Predictions:
         """Some of the faces, by position, mask (M,) or slice."""
         return Predictions(face=self.face[rows], points=self.points[rows], spread=self.spread[rows])
 
+    @classmethod
+    def concatenate(cls, parts: Sequence["Predictions"]) -> "Predictions":
+        """The faces of all parts, one part after another."""
+        return cls(face=np.concatenate([part.face for part in parts]),
+                   points=np.concatenate([part.points for part in parts]),
+                   spread=np.concatenate([part.spread for part in parts]))
+
     def save(self, path: Path) -> None:
         """Write an npz file, whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("wb") as file:
-            np.savez(file, face=self.face, points=self.points, spread=self.spread)
-        os.replace(partial, path)
+        write_arrays(path, face=self.face, points=self.points, spread=self.spread)
 
     @classmethod
     def load(cls, path: Path) -> "Predictions":
         """Read what `save` wrote; a UserError names the file where it is missing, broken or of other shape."""
-        if not path.is_file():
-            raise UserError(f"{path}: not found; run `dvc repro` (or the stage that writes it) first")
+        what_to_do = "run `dvc repro` (or the stage that writes it) first"
+        arrays = read_arrays(path, ["face", "points", "spread"], what_to_do)
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return cls(face=arrays["face"], points=arrays["points"], spread=arrays["spread"])
-        except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path}: no prediction file ({error}); delete it and run its stage again") from None
+            return cls(**arrays)
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path}: not what was written there ({error}); delete it and {what_to_do}") from None
 
 
 Runs = dict[str, dict[int, Predictions]]  # model → fold → its predictions

@@ -33,7 +33,8 @@ Figure = tuple[str, str, str]  # name of the picture, title, note
 
 def write_report(
     folder: Path, results: Results, metrics: dict, history: pd.DataFrame, skeleton: Skeleton, *,
-    trained: Mapping[str, Path], augmentation: dict, faces: int = 12, test_faces: int = 24, seed: int = 0,
+    trained: Mapping[str, Path], augmentation: dict, aligned: Mapping[str, tuple[CropStore, dict]],
+    faces: int = 12, test_faces: int = 24, seed: int = 0,
 ) -> None:
     """Write `index.html` and the folder `pictures` beside it, which is emptied first.
 
@@ -41,6 +42,7 @@ def write_report(
         metrics: see `build_metrics`; history: see `load_history`.
         trained: model → folder of one trained fold of it, to look into.
         augmentation: of the training samples, see `make_batches`.
+        aligned: model → its train crops and its augmentation, for those that see aligned crops.
         faces: how many training samples, worst faces and best faces to show.
         test_faces: how many test faces to show, drawn at random.
         seed: of everything that is drawn at random.
@@ -51,10 +53,14 @@ def write_report(
         *_draw_scores(out, results, history, skeleton),
         *_draw_faces(out, results, skeleton, faces),
         *_draw_test(out, results, skeleton, test_faces, seed),
-        *_draw_samples(out, results.train, skeleton, augmentation, faces, seed),
+        *_draw_samples(out / "samples.png", "Training samples", results.train, skeleton, augmentation, faces, seed),
     ]
+    for model, (store, own) in aligned.items():
+        title = f"Training samples of {model}"
+        figures += _draw_samples(out / f"samples-{model}.png", title, store, skeleton, own, faces, seed)
     for model, run in trained.items():
-        figures += _draw_network(out, results.train, skeleton, model, run, seed)
+        store, _ = aligned.get(model, (results.train, None))
+        figures += _draw_network(out, store, skeleton, model, run, seed)
     write_text(folder / "index.html", _page(metrics, results, figures))
 
 
@@ -98,7 +104,7 @@ def _draw_test(out: Path, results: Results, skeleton: Skeleton, count: int, seed
 
 
 def _draw_samples(
-    out: Path, store: CropStore, skeleton: Skeleton, augmentation: dict, count: int, seed: int
+    path: Path, title: str, store: CropStore, skeleton: Skeleton, augmentation: dict, count: int, seed: int
 ) -> list[Figure]:
     """Train faces drawn at random, as the training's own loader augments them."""
     rows = np.sort(np.random.default_rng(seed).permutation(len(store))[:count])
@@ -106,8 +112,8 @@ def _draw_samples(
     images, points, present = (values.numpy() for values in batches[seed, rows, slice(None)])
     images = images[:, 0] if store.channels == 1 else images.transpose(0, 2, 3, 1)
     points = np.where(present[..., None], points, np.nan)
-    pictures.draw_samples(out / "samples.png", images, points, skeleton, [f"face {row}" for row in rows])
-    return [("samples.png", "Training samples", "Green is the truth; points outside the picture are trained on too.")]
+    pictures.draw_samples(path, images, points, skeleton, [f"face {row}" for row in rows])
+    return [(path.name, title, "Green is the truth; points outside the picture are trained on too.")]
 
 
 def _draw_network(

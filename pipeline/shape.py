@@ -3,8 +3,6 @@
 Legend: N faces, K points. Points are (N, K, 2) photo pixels.
 """
 
-import os
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +10,8 @@ import numpy as np
 from sklearn.linear_model import Ridge
 
 from pipeline.errors import UserError
+from pipeline.files import read_arrays, write_arrays
+from pipeline.geometry import flip_points
 
 SMALLEST = 1.0  # pixels; what is smaller has no shape to learn from
 
@@ -48,7 +48,8 @@ class ShapeCorrection:
         if usable.sum() < 2:
             raise UserError(f"ensemble.ridge learns from faces of several points that have them all, which are "
                             f"{usable.sum()} of {len(truth)}; set it to null")
-        points, truth = (np.concatenate([part[usable], _mirror(part[usable], partners)]) for part in (points, truth))
+        points, truth = points[usable], truth[usable]
+        points, truth = (np.concatenate([part, flip_points(part, 1, partners)]) for part in (points, truth))
         shape, size = _normalise(points)
         error = ((truth - points) / size[:, None, None]).reshape(shape.shape)
         fitted = Ridge(alpha=ridge).fit(shape, error)
@@ -61,19 +62,12 @@ class ShapeCorrection:
 
     def save(self, path: Path) -> None:
         """Write an npz file, whole or not at all."""
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("wb") as file:
-            np.savez(file, weights=self.weights, offset=self.offset)
-        os.replace(partial, path)
+        write_arrays(path, weights=self.weights, offset=self.offset)
 
     @classmethod
     def load(cls, path: Path) -> "ShapeCorrection":
         """Read what `save` wrote; a UserError names the file where it is missing or broken."""
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return cls(weights=arrays["weights"], offset=arrays["offset"])
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path}: no correction of shapes ({error}); run the ensemble stage again") from None
+        return cls(**read_arrays(path, ["weights", "offset"], "run the ensemble stage again"))
 
 
 def _normalise(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -82,6 +76,3 @@ def _normalise(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     size = np.sqrt(np.square(centred).sum(-1).mean(-1))
     return (centred / np.maximum(size, np.finfo(np.float64).tiny)[:, None, None]).reshape(len(points), -1), size
 
-
-def _mirror(points: np.ndarray, partners: np.ndarray) -> np.ndarray:
-    return points[:, partners] * [-1, 1]

@@ -148,7 +148,7 @@ def _read(
         faults.append(f"{path}: {len(values)} rows after the header, but {expected}")
     if len(wrong) > SHOWN:
         wrong[SHOWN:] = [f"{path}: {len(wrong) - SHOWN} more rows are wrong"]
-    return np.array(values), faults + wrong
+    return np.frombuffer(values, np.float64), faults + wrong
 
 
 def _value(row: list[str], header: Sequence[str], row_id: str, finite: bool) -> float:

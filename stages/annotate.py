@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from stages.cli import ENSEMBLE, RUNS, Command, params_option
+from stages.cli import ALIGNED, ENSEMBLE, RUNS, Command, params_option, run_folder
 
 
 @click.command(cls=Command)
@@ -26,7 +26,8 @@ def main(
     Without --boxes and --box dlib's detector finds the faces (`pip install -e '.[detect]'`). A photo in which it finds
     none is named and left out; the exit code is 1 where it finds none at all. Params must be those of the training.
     """
-    from pipeline.annotate import annotate, choose_members
+    from pipeline.align import load_reference
+    from pipeline.annotate import SecondLook, annotate, choose_members
     from pipeline.boxes import find_boxes
     from pipeline.params import load_params
 
@@ -36,13 +37,19 @@ def main(
     if fold is not None:
         params.fold(fold)
     members, blend = choose_members(
-        RUNS, ENSEMBLE, params.train.models, params.split.folds, model=model, fold=fold)
+        RUNS, ENSEMBLE, params.members, params.split.folds, model=model, fold=fold)
+    second, align = None, params.align
+    if set(members) & set(align.models):
+        second = SecondLook(
+            models=align.models, by=align.by[0], runs=[run_folder(align.by[0], one) for one in params.split.folds],
+            reference=load_reference(ALIGNED), crop=params.aligned_crop(),
+        )
     found, notes = find_boxes(photos, boxes, boxes_file)
     for note in notes:
         click.echo(f"note: {note}", err=True)
     files = annotate(
         out, found, members, blend, skeleton=params.data.get_skeleton(), crop=params.crop.model_dump(),
-        device=params.train.device, precision=params.train.precision, **params.predict.model_dump(),
+        second=second, device=params.train.device, precision=params.train.precision, **params.predict.model_dump(),
     )
     for photo, file in zip(found, files, strict=False):
         click.echo(f"{file}: {len(found[photo])} faces")

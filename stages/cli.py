@@ -11,6 +11,7 @@ from pipeline.errors import UserError
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 CROPS = Path("data/crops")
+ALIGNED = Path("data/aligned")
 FOLDS = Path("data/folds.csv")
 RUNS = Path("runs")
 ENSEMBLE = Path("ensemble")
@@ -21,6 +22,11 @@ RESUME = Path(".resume")
 def run_folder(model: str, fold: int) -> Path:
     """Where one fold of one model keeps its files."""
     return RUNS / model / f"fold{fold}"
+
+
+def crops_folder(params: "Params", model: str) -> Path:  # noqa: F821
+    """The crops that a model sees."""
+    return ALIGNED if model in params.align.models else CROPS
 
 
 params_option = click.option(

@@ -13,20 +13,14 @@ BOXES = {"photo": "the whole photo", "points": "a tight box around their points"
 @params_option
 def main(params_path: Path) -> None:
     """Cut every face from its photo into data/crops/{train,test}."""
-    from pipeline.annotations import formats, tabulate
+    from pipeline.annotations import formats
     from pipeline.crops import write_crops
     from pipeline.params import load_params
 
     params = load_params(params_path)
     data, root = params.data, Path(params.data.root)
-    how = {"format": data.format, "points": data.points, "box": data.box}
-    num_points = data.get_skeleton().num_points
-    parts = {
-        "train": formats.read(root, data.train, num_points=num_points, labelled=True, **how),
-        "test": formats.read(root, data.test, **how) if data.test else tabulate([], None),
-    }
-    for part, annotations in parts.items():
-        write_crops(annotations, root, CROPS / part, **params.crop.model_dump())
+    for part, annotations in formats.read_parts(root, data.train, data.test, **data.layout()).items():
+        write_crops(annotations, root, CROPS / part, **params.crop.model_dump(), **data.label_offset())
         click.echo(f"{CROPS / part}: {len(annotations)} faces")
         if annotations.boxes_made:
             click.echo(f"  {annotations.boxes_made} of them without a box of their own; they get {BOXES[data.box]}")

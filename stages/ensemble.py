@@ -16,11 +16,11 @@ def main(params_path: Path) -> None:
 
     params = load_params(params_path)
     ensemble = ensemble_files(
-        ENSEMBLE, crops=CROPS / "train", folds_file=FOLDS, runs=RUNS, models=params.train.models,
+        ENSEMBLE, crops=CROPS / "train", folds_file=FOLDS, runs=RUNS, models=params.members,
         folds=params.split.folds, **params.ensemble.model_dump(), partners=params.data.get_skeleton().flip,
     )
     shares = ", ".join(f"{model} {weight:.3f}" for model, weight in ensemble.weights.get("test", {}).items())
-    click.echo(f"{ENSEMBLE}: {params.ensemble.blend} of {shares or ', '.join(params.train.models)}")
+    click.echo(f"{ENSEMBLE}: {params.ensemble.blend} of {shares or ', '.join(params.members)}")
 
 
 if __name__ == "__main__":

@@ -21,35 +21,38 @@ from stages.cli import Command
 def main(jobs: int | None, gpus: str, backend: str, address: str | None) -> None:
     """Do what `dvc repro` does, with the folds of all models side by side.
 
-    First whatever comes before training, then each stale fold (train, predict) as a `dvc repro` of its own, then the
-    rest. A fold that fails stops neither the others nor is forgotten: the command names it at the end.
+    First whatever comes before training, then each stale fold (train, predict) as a `dvc repro` of its own, likewise
+    those of the models on aligned crops, then the rest. A fold that fails stops neither the others nor is forgotten:
+    the command names it at the end.
     """
     from pipeline.errors import UserError
     from pipeline.parallel import Item, last_line, run_all
     from pipeline.params import load_params
 
-    threads, cores = load_params(Path("params.yaml")).train.threads, os.cpu_count() or 1
+    params = load_params(Path("params.yaml"))
+    threads, cores = params.train.threads, os.cpu_count() or 1
     names = [gpu.strip() for gpu in gpus.split(",") if gpu.strip()]
-    _dvc("repro", "split")
-    stale = json.loads(_dvc("status", "--json", "train", "predict", capture=True))
-    folds = sorted({stage.partition("@")[2] for stage in stale})
-    items = [
-        Item(
-            name=fold, log=Path("logs") / f"{fold}.log",
-            command=("dvc", "--wait-for-lock", "repro", "-s", f"train@{fold}", f"predict@{fold}"),
-        )
-        for fold in folds
-    ]
     fitting = max(cores // (threads or 1), 1)
     jobs = jobs or len(names) or fitting
     if threads and jobs > fitting and not names:
         click.echo(f"--jobs {jobs}: {cores} cores have room for {fitting} of train.threads: {threads} each, "
                    f"more slow each other down; 0 gives each fold its share", err=True)
-    outcomes = run_all(items, jobs=min(jobs, max(len(items), 1)), backend=backend, address=address, gpus=names)
-    failed = sorted((end for end in outcomes if end.exit_code), key=lambda end: end.item.name)
-    if failed:
-        raise UserError(*[f"{end.item.name}: exit code {end.exit_code}; see {end.item.log}: "
-                          f"{last_line(end.item.log, 'error:') or last_line(end.item.log)}" for end in failed])
+    for before, kind in [("split", ""), ("align", "-aligned")][: 2 if params.align.models else 1]:
+        _dvc("repro", before)
+        stale = json.loads(_dvc("status", "--json", f"train{kind}", f"predict{kind}", capture=True))
+        folds = sorted({stage.partition("@")[2] for stage in stale})
+        items = [
+            Item(
+                name=fold, log=Path("logs") / f"{fold}.log",
+                command=("dvc", "--wait-for-lock", "repro", "-s", f"train{kind}@{fold}", f"predict{kind}@{fold}"),
+            )
+            for fold in folds
+        ]
+        outcomes = run_all(items, jobs=min(jobs, max(len(items), 1)), backend=backend, address=address, gpus=names)
+        failed = sorted((end for end in outcomes if end.exit_code), key=lambda end: end.item.name)
+        if failed:
+            raise UserError(*[f"{end.item.name}: exit code {end.exit_code}; see {end.item.log}: "
+                              f"{last_line(end.item.log, 'error:') or last_line(end.item.log)}" for end in failed])
     _dvc("repro")
 
 

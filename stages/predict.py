@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from stages.cli import CROPS, FOLDS, Command, fold_option, model_option, params_option, run_folder
+from stages.cli import FOLDS, Command, crops_folder, fold_option, model_option, params_option, run_folder
 
 
 @click.command(cls=Command)
@@ -19,7 +19,7 @@ def main(model: str | None, fold: int, params_path: Path) -> None:
     params = load_params(params_path)
     name, _ = params.model(model)
     predict_fold(
-        run_folder(name, params.fold(fold)), crops=CROPS, folds=FOLDS, fold=fold,
+        run_folder(name, params.fold(fold)), crops=crops_folder(params, name), folds=FOLDS, fold=fold,
         partners=params.data.get_skeleton().flip, device=params.train.device, precision=params.train.precision,
         threads=params.train.threads, label=f"{name}-{fold}",
         **params.predict.model_dump(),

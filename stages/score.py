@@ -18,7 +18,7 @@ def main(params_path: Path) -> None:
     from pipeline.predictions import Predictions
 
     params = load_params(params_path)
-    data, names = params.data, {"models": params.train.models, "folds": params.split.folds}
+    data, names = params.data, {"models": params.members, "folds": params.split.folds}
     solution = Path(data.root) / data.solution if data.solution else None
     results = load_results(crops=CROPS, folds_file=FOLDS, runs=RUNS, ensemble=ENSEMBLE, solution=solution, **names)
     skeleton = data.get_skeleton()

@@ -200,7 +200,7 @@ def test_models_of_other_crops_or_points_are_refused(inside):
 
 def test_an_ensemble_of_other_models_is_refused(tmp_path):
     (tmp_path / "weights.json").write_text(json.dumps(WEIGHTS))
-    with pytest.raises(UserError, match="blends resnet, unet, but train.models has unet"):
+    with pytest.raises(UserError, match="blends resnet, unet, but the params train unet"):
         choose_members(tmp_path, tmp_path, ["unet"], [0])
 
 

@@ -21,7 +21,9 @@ def lookup(key: str):
 
 
 def test_the_stages_of_the_design():
-    assert list(STAGES) == ["sample", "crop", "split", "train", "predict", "ensemble", "submit", "score", "report"]
+    assert list(STAGES) == [
+        "sample", "crop", "split", "train", "predict", "align", "train-aligned", "predict-aligned", "ensemble",
+        "submit", "score", "report"]
 
 
 @pytest.mark.parametrize("name", STAGES)

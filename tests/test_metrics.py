@@ -163,12 +163,13 @@ def test_report_shows_every_picture_and_every_table(run: Path) -> None:
     (run / "reports" / "pictures").mkdir(parents=True)
     (run / "reports" / "pictures" / "of-a-model-that-is-gone.png").touch()
     write_report(run / "reports", results, metrics, load_history(run / "runs", ["a", "b"], [4, 1]), SKELETON,
-                 trained=trained, augmentation=params.augment.model_dump())
+                 trained=trained, augmentation=params.augment.model_dump(),
+                 aligned={"b": (results.train, params.augmentation("unet"))})
     page = (run / "reports" / "index.html").read_text()
     drawn = {file.name for file in (run / "reports" / "pictures").iterdir()}
     assert drawn == {
         "curves.png", "histogram.png", "points.png", "worst.png", "best.png", "test.png", "samples.png",
-        "filters-a.png", "filters-b.png", "heatmaps-b.png"}
+        "samples-b.png", "filters-a.png", "filters-b.png", "heatmaps-b.png"}
     assert set(re.findall(r"<img src='pictures/([^']+)'", page)) == drawn
     assert page.count("<table>") == len(tables(metrics, [4, 1])) >= 2
     assert "<td>ensemble</td><td>0.000</td><td>1.000</td>" in page
@@ -184,6 +185,6 @@ def test_report_without_test_faces_has_no_picture_of_them(run: Path) -> None:
     results = replace(results, test=none, models=nothing, solution=None)
     history = load_history(run / "runs", ["a"], [4])
     write_report(run / "reports", results, build_metrics(results, SKELETON.eyes), history, SKELETON, trained={},
-                 augmentation=load_params(SAMPLE).augment.model_dump())
+                 augmentation=load_params(SAMPLE).augment.model_dump(), aligned={})
     assert not (run / "reports" / "pictures" / "test.png").exists()
     assert "test.png" not in (run / "reports" / "index.html").read_text()

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 
 import pandas as pd
@@ -75,7 +76,10 @@ def test_what_a_backend_cannot_do_is_said(items, monkeypatch):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    """A DVC project with two models and two folds of a tiny competition, everything up to the folds done."""
+    """A DVC project with three models and two folds of a tiny competition, everything up to the folds done.
+
+    One of the models sees crops that are placed by the points of another.
+    """
     folder = tmp_path_factory.mktemp("projects") / "before"
     folder.mkdir()
     for name in ("pipeline", "stages", "dvc.yaml", ".dvcignore"):
@@ -86,6 +90,8 @@ def project(tmp_path_factory) -> Path:
     params["crop"]["size"] = 32
     params["split"]["folds"] = [0, 3]
     params["train"].update(models=["resnet", "unet"], workers=0, threads=1, validate_every=1)
+    params["models"]["second"] = deepcopy(params["models"]["resnet"])
+    params["align"].update(by=["resnet"], models=["second"], size=24)
     for model in params["models"].values():
         model.update(epochs=2, batch_size=6)
         model["network"].update(backbone="resnet10t", width=0.25)
@@ -122,7 +128,7 @@ def one_after_another(project) -> dict[str, bytes]:
     shutil.copytree(project, folder, symlinks=True)
     dvc(folder, "repro", "-q")
     found = results(folder)
-    assert len(found) == 4 * 6 + 3 + 1, list(found)
+    assert len(found) == 6 * 6 + 3 + 1, list(found)
     return found
 
 
@@ -180,7 +186,7 @@ def test_the_same_files_and_lock_as_one_after_another(project, one_after_another
         pytest.importorskip(needed, reason=f"needs pip install -e '.[{backend}]'")
     arguments = [] if backend == "loky" else request.getfixturevalue(f"{backend}_cluster")
     folder, printed = side_by_side(project, backend, arguments)
-    for fold in ("resnet-0", "resnet-3", "unet-0", "unet-3"):
+    for fold in ("resnet-0", "resnet-3", "unet-0", "unet-3", "second-0", "second-3"):
         assert f"{fold}: done after" in printed
     assert results(folder) == one_after_another
     assert "up to date" in dvc(folder, "status")

@@ -53,7 +53,7 @@ def test_missing_broken_and_foreign_files_are_named(tmp_path: Path) -> None:
         np.save(file, np.zeros(3))
     np.savez(pickled, face=np.array([0], object), points=np.zeros((1, 1, 2)), spread=np.zeros((1, 1)))
     for path in (broken, foreign, single, pickled):
-        with pytest.raises(UserError, match=re.escape(f"{path}: no prediction file")):
+        with pytest.raises(UserError, match=re.escape(f"{path}: not what was written there")):
             Predictions.load(path)
 
 

@@ -115,7 +115,7 @@ def test_files_come_back_and_go(tmp_path):
     whole = (tmp_path / SHAPE).read_bytes()
     for broken in (b"", b"nothing", whole[:100]):
         (tmp_path / SHAPE).write_bytes(broken)
-        with pytest.raises(UserError, match="shape.npz: no correction of shapes"):
+        with pytest.raises(UserError, match="shape.npz: not what was written there"):
             ShapeCorrection.load(tmp_path / SHAPE)
     ensemble(truth, wrong(truth)).save(tmp_path)
     assert not (tmp_path / SHAPE).exists()

@@ -169,7 +169,7 @@ def test_the_gpu_preset_cut_down(inside):
     sample = YAML(typ="safe", pure=True).load(Path("params.yaml"))
     params = YAML(typ="safe", pure=True).load(ROOT / "presets" / "ibug300w.yaml")
     params["data"] = sample["data"]
-    params["crop"]["size"] = 64
+    params["crop"]["size"], params["align"]["size"] = 32, 64
     params["train"]["workers"] = 0
     for model in params["models"].values():
         model.update(epochs=1, batch_size=6)
@@ -177,10 +177,42 @@ def test_the_gpu_preset_cut_down(inside):
     YAML().dump(params, Path("params.yaml"))
     for name in ("crop", "split"):
         succeed(name)
-    for model in params["models"]:
+    for fold in params["split"]["folds"]:
         for name in ("train", "predict"):
-            succeed(name, "--model", model, "--fold", 4)
-        assert np.isfinite(np.load(f"runs/{model}/fold4/test.npz")["points"]).all()
+            succeed(name, "--fold", fold)
+    succeed("align")
+    for name in ("train", "predict"):
+        succeed(name, "--model", "unet", "--fold", 4)
+    assert np.isfinite(np.load("runs/unet/fold4/test.npz")["points"]).all()
+
+
+def test_a_second_look_at_aligned_crops(inside):
+    """A model on crops that another's points place: trained, blended, drawn and used on photos like any other."""
+    params = YAML(typ="safe", pure=True).load(Path("params.yaml"))
+    params["train"]["models"] = ["resnet"]
+    params["align"] = {"by": ["resnet"], "models": ["unet"], "size": 48, "margin": 1.4, "slack": 1.25}
+    params["models"]["unet"]["jitter"] = {"rotate": 5.0, "scale": 0.05, "shift": 0.01}
+    YAML().dump(params, Path("params.yaml"))
+    result = run("train", "--model", "unet", "--fold", 0)
+    assert result.exit_code == 1 and "data/aligned/train: no crops here; run `dvc repro align`" in result.output
+    assert "data/aligned/train: 18 faces, placed by resnet" in succeed("align")
+    for fold in (0, 3):
+        succeed("train", "--model", "unet", "--fold", fold)
+        succeed("predict", "--model", "unet", "--fold", fold)
+        assert json.loads(Path(f"runs/unet/fold{fold}/model.json").read_text())["size"] == 48
+    shown = "".join(succeed(name) for name in ("ensemble", "submit", "score", "report"))
+    assert "unet" in shown and set(json.loads(Path("metrics.json").read_text())["models"]) == {"resnet", "unet"}
+    assert (Path("reports/pictures") / "samples-unet.png").stat().st_size > 2000
+
+    succeed("submit", "--check", "submissions/submission.csv")
+    faces = pd.read_csv("data/crops/test/faces.csv")
+    photos = [f"data/sample/{image}" for image in dict.fromkeys(faces.image)]
+    succeed("annotate", *photos, "--boxes", "data/sample/test.xml", "--model", "unet")
+    found, table = np.load("runs/unet/fold0/test.npz"), pd.read_csv("annotated/points.csv")
+    both = (found["points"] + np.load("runs/unet/fold3/test.npz")["points"]) / 2
+    points = table.filter(like="part_").to_numpy().reshape(-1, 68, 2)
+    order = [row for image in dict.fromkeys(faces.image) for row in np.flatnonzero(faces.image == image)]
+    np.testing.assert_allclose(points, both[order], atol=0.01)
 
 
 def test_killed_and_run_again_ends_with_the_same_weights(inside):

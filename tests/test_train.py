@@ -20,7 +20,8 @@ from pipeline.runtime import to_images
 from pipeline.skeleton import SKELETONS
 from pipeline.train import mean_points, train_fold
 
-PRESET = load_params(Path(__file__).parents[1] / "presets" / "sample.yaml").models["resnet"].model_dump()
+SAMPLE = load_params(Path(__file__).parents[1] / "presets" / "sample.yaml")
+PRESET = SAMPLE.models["resnet"].model_dump(exclude={"jitter"})
 MODEL = PRESET | {"network": PRESET["network"] | {"backbone": "resnet10t"}, "epochs": 1, "batch_size": 8}
 AUGMENT = dict.fromkeys(("rotate", "scale", "shift", "brightness", "contrast", "blur", "noise", "dropout"), 0.0)
 AUGMENT["backend"] = "auto"

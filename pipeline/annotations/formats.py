@@ -64,6 +64,16 @@ def read(
     return annotations
 
 
+def read_parts(
+    root: Path, train: str, test: str | None, *, num_points: int, **how: object
+) -> dict[str, Annotations]:
+    """The faces to train on, which have points, and those to predict, none where `test` is None; else see `read`."""
+    return {
+        "train": read(root, train, num_points=num_points, labelled=True, **how),
+        "test": read(root, test, **how) if test else tabulate([], None),
+    }
+
+
 def parse(
     root: Path, name: str, *, format: str = "auto", num_points: int | None = None,
     points: Sequence[int] | None = None, box: str = "photo",
