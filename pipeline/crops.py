@@ -9,7 +9,8 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,8 @@ class CropStore:
         photos: (N, 32, 32) uint8 grey thumbnail of each face's whole photo, memory-mapped.
         faces: one row a face: `face`, `image`, box, `photo_width`, `photo_height`, `source`, and `m00`…`m12`, the
             affine photo → crop; of the photo's labels, where they are offset.
-        keypoints: (N, K, 2) float32 in photo pixels, NaN where missing; None where the part has boxes only.
+        keypoints: (N, K, 2) float32 in photo pixels, memory-mapped, NaN where missing; None where the part has boxes
+            only.
     """
 
     size: int
@@ -87,10 +89,10 @@ class CropStore:
         keypoints = folder / "keypoints.npy"
         return cls(
             size=json.loads((folder / "store.json").read_text())["size"],
-            crops=np.load(folder / "crops.npy", mmap_mode="r", allow_pickle=False),
-            photos=np.load(folder / "photos.npy", mmap_mode="r", allow_pickle=False),
+            crops=_map(folder / "crops.npy"),
+            photos=_map(folder / "photos.npy"),
             faces=pd.read_csv(folder / "faces.csv", dtype={"image": str, "source": str}),
-            keypoints=np.load(keypoints, allow_pickle=False) if keypoints.is_file() else None,
+            keypoints=_map(keypoints) if keypoints.is_file() else None,
         )
 
 
@@ -141,19 +143,22 @@ def write_store(
     photos = _create(partial / "photos.npy", (len(faces), THUMBNAIL, THUMBNAIL))
     sizes = np.zeros((len(faces), 2), np.int64)
 
+    @delayed
     def cut(image: str, rows: np.ndarray) -> str | None:
         photo = source.read(image, color)
         if photo is None:
             return f"{faces['where'].iloc[rows[0]]}: photo {root / image} is missing or not a readable image"
         photos[rows], sizes[rows] = thumbnail(photo), photo.shape[1::-1]
         for row in rows:
-            crops[row] = warp(photo, affines[row], side)
+            warp(photo, affines[row], side, out=crops[row])
         return None
 
     by_photo = faces.groupby("image", sort=False).indices
-    work = (delayed(cut)(image, rows) for image, rows in by_photo.items())
-    results = Parallel(n_jobs=jobs, prefer="threads", batch_size=8, return_as="generator")(work)
-    faults = [fault for fault in tqdm(results, total=len(by_photo), desc=f"crop {folder.name}", unit="photo") if fault]
+    work = (cut(image, rows) for image, rows in by_photo.items())
+    with _opencv_alone():
+        results = Parallel(n_jobs=jobs, prefer="threads", batch_size=8, return_as="generator")(work)
+        bar = tqdm(results, total=len(by_photo), desc=f"crop {folder.name}", unit="photo")
+        faults = [fault for fault in bar if fault]
     if faults:
         shutil.rmtree(partial)
         raise UserError(*faults)
@@ -170,6 +175,22 @@ def write_store(
     (partial / "store.json").write_text(json.dumps({"size": size}))
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)
+
+
+@contextmanager
+def _opencv_alone() -> Iterator[None]:
+    """OpenCV without threads of its own, which would stand in the way of those that call it."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _map(path: Path) -> np.ndarray:
+    """The array of an npy file, memory-mapped, not to be written to."""
+    return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
 
 
 def _create(path: Path, shape: tuple[int, ...]) -> np.ndarray:
@@ -194,8 +215,10 @@ def thumbnail(photo: np.ndarray) -> np.ndarray:
     return cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
 
 
-def warp(photo: np.ndarray, affine: np.ndarray, side: int) -> np.ndarray:
+def warp(photo: np.ndarray, affine: np.ndarray, side: int, out: np.ndarray | None = None) -> np.ndarray:
     """Resample `photo` into (side, side[, 3]) by `affine` (2, 3) photo → crop, without shear; black outside it.
+
+    It is written into `out` where that is given.
 
     A photo much larger than its crop is first shrunk by a whole factor with area averaging, so that bilinear
     sampling does not alias.
@@ -215,7 +238,7 @@ def warp(photo: np.ndarray, affine: np.ndarray, side: int) -> np.ndarray:
             left, top = left + (factor - 1) / 2, top + (factor - 1) / 2  # middle of the first block that became one
             affine = np.array([[a * factor, b * factor, x + a * left + b * top],
                                [c * factor, d * factor, y + c * left + d * top]])
-    return cv2.warpAffine(photo, affine, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    return cv2.warpAffine(photo, affine, (side, side), out, cv2.INTER_LINEAR, cv2.BORDER_CONSTANT)
 
 
 def _span(edges: list[float]) -> tuple[int, int]:

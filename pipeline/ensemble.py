@@ -102,11 +102,13 @@ def build_ensemble(
     pooled = [pool_oof(oof[model]) for model in models]
 
     def fit(rows: np.ndarray) -> Blend:
+        plain = Blend(weights=None if blend == "median" else np.full(len(models), 1 / len(models)), shape=None)
+        weighted = blend == "weights" and len(models) > 1
+        if not weighted and ridge is None:
+            return plain
         members = [member.rows(rows) for member in pooled]
-        weights = None if blend == "median" else np.full(len(models), 1 / len(models))
-        if blend == "weights" and len(models) > 1:
-            weights = fit_weights(np.stack([member.points for member in members]), truth[rows])
-        plain = Blend(weights=weights, shape=None)
+        if weighted:
+            plain = replace(plain, weights=fit_weights(np.stack([member.points for member in members]), truth[rows]))
         if ridge is None:
             return plain
         return replace(plain, shape=ShapeCorrection.fit(plain.apply(members).points, truth[rows], partners, ridge))

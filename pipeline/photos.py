@@ -1,5 +1,6 @@
 """The photos of a data set: files below its folder, or pictures that came inside its annotation file."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ class Photos:
     def read(self, image: str, color: str) -> np.ndarray | None:
         """The photo as (H, W) grey or (H, W, 3) RGB uint8, or None where there is no readable one."""
         if image not in self.inside:
-            return read_photo(self.root / image, color)
+            return read_photo(os.path.join(self.root, image), color)
         grey = self.inside[image]
         return grey if color == "grey" else cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
 
@@ -48,13 +49,14 @@ class Photos:
         return size[rows], [looks[row][2] for row in rows]
 
 
-def read_photo(path: Path, color: str) -> np.ndarray | None:
+def read_photo(path: str | Path, color: str) -> np.ndarray | None:
     """The photo as (H, W) grey or (H, W, 3) RGB uint8, or None where there is no readable one.
 
     EXIF rotation is ignored: annotations are made on the pixels as they are stored.
     """
     try:
-        data = path.read_bytes()
+        with open(path, "rb") as file:
+            data = file.read()
     except OSError:
         return None
     flags = cv2.IMREAD_GRAYSCALE if color == "grey" else cv2.IMREAD_COLOR_RGB

@@ -158,7 +158,7 @@ def mean_shape_oof(keypoints: np.ndarray, boxes: np.ndarray, fold: np.ndarray) -
 
 def _difference(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """points − truth in float64."""
-    return np.asarray(points, np.float64) - np.asarray(truth, np.float64)
+    return np.subtract(points, truth, dtype=np.float64)
 
 
 def _mean(values: np.ndarray) -> float:

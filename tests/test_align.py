@@ -12,7 +12,7 @@ from pipeline.errors import UserError
 from pipeline.predictions import Predictions
 from pipeline.skeleton import get_skeleton
 
-FACE = np.array([[-3.0, -2], [3, -2], [0, 1], [-2, 4], [2, 4]])  # two eyes, a nose, two corners of the mouth
+FACE = np.array([[-3.0, -2], [3, -2], [0, 2], [-2, 4], [2, 4]])  # two eyes, a nose, two corners of the mouth
 PARTNERS = np.array([1, 0, 2, 4, 3])
 
 
@@ -53,11 +53,11 @@ def test_points_that_coincide_still_give_a_crop():
     assert np.isfinite(affine).all() and np.linalg.det(affine[0, :, :2]) > 0
 
 
-@pytest.mark.parametrize("degrees", [0, 35, -120])
+@pytest.mark.parametrize("degrees", [0, 35, -35, 120, -120])
 @pytest.mark.parametrize("scale", [4.0, 30.0])
 def test_the_picture_is_turned_with_the_points(tmp_path, degrees, scale):
-    points = turned(degrees, scale, (160, 150))
-    y, x = np.mgrid[:300, :320]
+    points = turned(degrees, scale, (620, 500))
+    y, x = np.mgrid[:800, :1000]
     photo = sum(255 * np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * (scale / 2) ** 2)) for px, py in points[:1])
     cv2.imwrite(str(tmp_path / "a.png"), photo.astype(np.uint8))
     faces = tabulate([(0, "a.png", 0.0, 0.0, 10.0, 10.0, "f")], points[None])

@@ -143,3 +143,10 @@ def test_labels_are_offset_in_their_photos_and_in_no_others(tmp_path):
     inside = geometry.transform(store.view_affines, store.keypoints)[:, 0]
     np.testing.assert_allclose(inside, [[16.5, 5.25], [17, 5]])
     np.testing.assert_allclose(geometry.transform(geometry.invert(store.view_affines), inside[:, None]), points)
+
+
+def test_opencv_has_no_threads_of_its_own_while_photos_are_cut(tmp_path, monkeypatch):
+    threads, warp, seen = cv2.getNumThreads(), crops.warp, []
+    monkeypatch.setattr(crops, "warp", lambda *args, **how: seen.append(cv2.getNumThreads()) or warp(*args, **how))
+    one_face(tmp_path, np.zeros((40, 50), np.uint8), (3, 5, 32, 32))
+    assert seen == [1] and cv2.getNumThreads() == threads

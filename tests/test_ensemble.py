@@ -47,6 +47,19 @@ def test_mean_averages_folds_within_a_model_first() -> None:
     assert found.oof.spread == pytest.approx(8**0.5, abs=1e-4)
 
 
+@pytest.mark.parametrize("blend", ["median", "weights"])
+def test_faces_blended_in_pieces_are_those_blended_at_once(monkeypatch, blend) -> None:
+    rng = np.random.default_rng(1)
+    oof = runs({"a": TRUTH + rng.normal(size=TRUTH.shape), "b": TRUTH + rng.normal(size=TRUTH.shape)}, spread=1)
+    test, how = on_test({"a": [0, 3, 6], "b": [9, 9, 10]}, spread=2), {"ridge": 1.0, "partners": np.arange(POINTS)}
+    whole = build_ensemble(oof, test, TRUTH, FOLD, blend, **how)
+    monkeypatch.setattr("pipeline.ensemble.PIECE", 7)
+    pieces = build_ensemble(oof, test, TRUTH, FOLD, blend, **how)
+    for part in ("oof", "test"):
+        for name in ("face", "points", "spread"):
+            np.testing.assert_array_equal(getattr(getattr(pieces, part), name), getattr(getattr(whole, part), name))
+
+
 def test_spread_adds_the_members_own() -> None:
     oof = runs({"a": TRUTH + 3, "b": TRUTH - 3}, spread=4)
     found = build_ensemble(oof, on_test({"a": [1, 1, 1], "b": [1, 1, 1]}, spread=2), TRUTH, FOLD, "mean")

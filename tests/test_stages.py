@@ -13,6 +13,7 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
+from pipeline.batches import make_batches
 from tests.conftest import run, succeed
 
 ROOT = Path(__file__).parents[1]
@@ -186,7 +187,7 @@ def test_the_gpu_preset_cut_down(inside):
     assert np.isfinite(np.load("runs/unet/fold4/test.npz")["points"]).all()
 
 
-def test_a_second_look_at_aligned_crops(inside):
+def test_a_second_look_at_aligned_crops(inside, monkeypatch):
     """A model on crops that another's points place: trained, blended, drawn and used on photos like any other."""
     params = YAML(typ="safe", pure=True).load(Path("params.yaml"))
     params["train"]["models"] = ["resnet"]
@@ -196,9 +197,13 @@ def test_a_second_look_at_aligned_crops(inside):
     result = run("train", "--model", "unet", "--fold", 0)
     assert result.exit_code == 1 and "data/aligned/train: no crops here; run `dvc repro align`" in result.output
     assert "data/aligned/train: 18 faces, placed by resnet" in succeed("align")
+    drawn = []
+    monkeypatch.setattr("pipeline.train.make_batches",
+                        lambda store, **how: drawn.append((store.size, how["rotate"])) or make_batches(store, **how))
     for fold in (0, 3):
         succeed("train", "--model", "unet", "--fold", fold)
         succeed("predict", "--model", "unet", "--fold", fold)
+        assert drawn.pop() == (48, 5.0)
         assert json.loads(Path(f"runs/unet/fold{fold}/model.json").read_text())["size"] == 48
     shown = "".join(succeed(name) for name in ("ensemble", "submit", "score", "report"))
     assert "unet" in shown and set(json.loads(Path("metrics.json").read_text())["models"]) == {"resnet", "unet"}
