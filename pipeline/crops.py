@@ -156,7 +156,7 @@ def write_store(
     by_photo = faces.groupby("image", sort=False).indices
     work = (cut(image, rows) for image, rows in by_photo.items())
     with _opencv_alone():
-        results = Parallel(n_jobs=jobs, prefer="threads", batch_size=8, return_as="generator")(work)
+        results = Parallel(n_jobs=jobs, prefer="threads", batch_size=32, return_as="generator")(work)
         bar = tqdm(results, total=len(by_photo), desc=f"crop {folder.name}", unit="photo")
         faults = [fault for fault in bar if fault]
     if faults:
