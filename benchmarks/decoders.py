@@ -1,5 +1,6 @@
 """What other ways to read a point off a heatmap would give, without training anything: out-of-fold MAE and NME."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -63,7 +64,7 @@ def _decode(
     return {name: np.concatenate(points) for name, points in found.items()}
 
 
-def _median(codec: Heatmap) -> callable:
+def _median(codec: Heatmap) -> Callable[[Tensor], Tensor]:
     """The median of each coordinate, of all points the one with the least mean absolute error; within a cell linear."""
     def decode(heatmaps: Tensor) -> Tensor:
         shares = heatmaps.float().flatten(2).softmax(-1).unflatten(2, heatmaps.shape[2:])

@@ -15,9 +15,9 @@ from pipeline.ensemble import average_folds, pool_oof
 from pipeline.errors import UserError
 from pipeline.files import read_arrays, write_arrays
 from pipeline.predictions import load_runs
+from pipeline.shape import SMALLEST, normalise
 
 REFERENCE = "face.npz"
-SMALLEST = 1.0  # pixels; points closer together than that place no crop
 
 
 def mean_face(keypoints: np.ndarray, partners: np.ndarray) -> np.ndarray:
@@ -34,12 +34,11 @@ def mean_face(keypoints: np.ndarray, partners: np.ndarray) -> np.ndarray:
         UserError: no face with at least two points apart has them all.
     """
     complete = keypoints[np.isfinite(keypoints).all((1, 2))].astype(np.float64)
-    centred = complete - complete.mean(1, keepdims=True)
-    size = np.sqrt(np.square(centred).sum(-1).mean(-1))
+    shapes, size = normalise(complete)
     if not (size > SMALLEST).any():
         raise UserError("align: no train face has all its points, and two of them apart; set align.by and "
                         "align.models to []")
-    shape = (centred[size > SMALLEST] / size[size > SMALLEST, None, None]).mean(0)
+    shape = shapes[size > SMALLEST].mean(0).reshape(-1, 2)
     shape = (shape + geometry.flip_points(shape, 1, partners)) / 2
     return shape / np.sqrt(np.square(shape).sum(-1).mean())
 
@@ -65,9 +64,10 @@ def align_affine(points: np.ndarray, reference: np.ndarray, *, size: int, margin
     complex_points = (points - centre[:, None]) @ [1, 1j]
     fit = (complex_points.conj() * (reference @ [1, 1j])).sum(1)
     spread = np.maximum(np.sqrt(np.square(np.abs(complex_points)).mean(1)), SMALLEST)
-    turn = size / (margin * (high - low).max()) / spread * np.exp(1j * np.angle(fit))
+    scale = size / (margin * (high - low).max())  # of the reference
+    turn = scale / spread * np.exp(1j * np.angle(fit))
     linear = np.stack([turn.real, -turn.imag, turn.imag, turn.real], axis=-1).reshape(-1, 2, 2)
-    middle = (size - 1) / 2 - (low + high) / 2 * size / (margin * (high - low).max())
+    middle = (size - 1) / 2 - (low + high) / 2 * scale
     shift = middle - np.einsum("nij,nj->ni", linear, centre)
     return np.concatenate([linear, shift[..., None]], axis=-1)
 

@@ -131,34 +131,13 @@ def write_store(
     Raises:
         UserError: names every photo that is missing or unreadable.
     """
-    faces, source = annotations.faces, Photos(root, annotations.photos)
-    side = store_size(size, slack)
+    faces, side = annotations.faces, store_size(size, slack)
     border = (side - size) // 2
     affines = geometry.compose(geometry.translation(border, border), affines)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    shape = (len(faces), side, side) if color == "grey" else (len(faces), side, side, 3)
-    crops = _create(partial / "crops.npy", shape)
-    photos = _create(partial / "photos.npy", (len(faces), THUMBNAIL, THUMBNAIL))
-    sizes = np.zeros((len(faces), 2), np.int64)
-
-    @delayed
-    def cut(image: str, rows: np.ndarray) -> str | None:
-        photo = source.read(image, color)
-        if photo is None:
-            return f"{faces['where'].iloc[rows[0]]}: photo {root / image} is missing or not a readable image"
-        photos[rows], sizes[rows] = thumbnail(photo), photo.shape[1::-1]
-        for row in rows:
-            warp(photo, affines[row], side, out=crops[row])
-        return None
-
-    by_photo = faces.groupby("image", sort=False).indices
-    work = (cut(image, rows) for image, rows in by_photo.items())
-    with _opencv_alone():
-        results = Parallel(n_jobs=jobs, prefer="threads", batch_size=32, return_as="generator")(work)
-        bar = tqdm(results, total=len(by_photo), desc=f"crop {folder.name}", unit="photo")
-        faults = [fault for fault in bar if fault]
+    sizes, faults = _cut(faces, Photos(root, annotations.photos), affines, partial, side, color, jobs)
     if faults:
         shutil.rmtree(partial)
         raise UserError(*faults)
@@ -175,6 +154,33 @@ def write_store(
     (partial / "store.json").write_text(json.dumps({"size": size}))
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)
+
+
+def _cut(
+    faces: pd.DataFrame, source: Photos, affines: np.ndarray, folder: Path, side: int, color: str, jobs: int
+) -> tuple[np.ndarray, list[str]]:
+    """Write `crops.npy` and `photos.npy`; the width and height (N, 2) of each face's photo, and what is wrong."""
+    shape = (len(faces), side, side) if color == "grey" else (len(faces), side, side, 3)
+    crops = _create(folder / "crops.npy", shape)
+    photos = _create(folder / "photos.npy", (len(faces), THUMBNAIL, THUMBNAIL))
+    sizes = np.zeros((len(faces), 2), np.int64)
+
+    @delayed
+    def cut(image: str, rows: np.ndarray) -> str | None:
+        photo = source.read(image, color)
+        if photo is None:
+            return f"{faces['where'].iloc[rows[0]]}: photo {source.root / image} is missing or not a readable image"
+        photos[rows], sizes[rows] = thumbnail(photo), photo.shape[1::-1]
+        for row in rows:
+            warp(photo, affines[row], side, out=crops[row])
+        return None
+
+    by_photo = faces.groupby("image", sort=False).indices
+    work = (cut(image, rows) for image, rows in by_photo.items())
+    with _opencv_alone():
+        results = Parallel(n_jobs=jobs, prefer="threads", batch_size=32, return_as="generator")(work)
+        bar = tqdm(results, total=len(by_photo), desc=f"crop {folder.stem}", unit="photo")
+        return sizes, [fault for fault in bar if fault]
 
 
 @contextmanager

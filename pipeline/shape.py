@@ -44,20 +44,20 @@ class ShapeCorrection:
             UserError: fewer than two faces are left.
         """
         points, truth = points.astype(np.float64), truth.astype(np.float64)
-        usable = np.isfinite(truth).all((1, 2)) & (_normalise(points)[1] > SMALLEST)
+        usable = np.isfinite(truth).all((1, 2)) & (normalise(points)[1] > SMALLEST)
         if usable.sum() < 2:
             raise UserError(f"ensemble.ridge learns from faces of several points that have them all, which are "
                             f"{usable.sum()} of {len(truth)}; set it to null")
         points, truth = points[usable], truth[usable]
         points, truth = (np.concatenate([part, flip_points(part, 1, partners)]) for part in (points, truth))
-        shape, size = _normalise(points)
+        shape, size = normalise(points)
         error = ((truth - points) / size[:, None, None]).reshape(shape.shape)
         fitted = Ridge(alpha=ridge).fit(shape, error)
         return cls(weights=fitted.coef_, offset=fitted.intercept_)
 
     def apply(self, points: np.ndarray) -> np.ndarray:
         """The points with what is to be added to them."""
-        shape, size = _normalise(points.astype(np.float64))
+        shape, size = normalise(points.astype(np.float64))
         return points + (shape @ self.weights.T + self.offset).reshape(points.shape) * size[:, None, None]
 
     def save(self, path: Path) -> None:
@@ -70,9 +70,9 @@ class ShapeCorrection:
         return cls(**read_arrays(path, ["weights", "offset"], "run the ensemble stage again"))
 
 
-def _normalise(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def normalise(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(N, 2K) shapes and (N,) sizes in pixels; a face whose points all coincide has a shape of zeros."""
     centred = points - points.mean(1, keepdims=True)
     size = np.sqrt(np.square(centred).sum(-1).mean(-1))
-    return (centred / np.maximum(size, np.finfo(np.float64).tiny)[:, None, None]).reshape(len(points), -1), size
-
+    shapes = centred / np.maximum(size, np.finfo(np.float64).tiny)[:, None, None]
+    return shapes.reshape(len(points), 2 * points.shape[1]), size
