@@ -21,16 +21,14 @@ class AlbumentationsBatches(Dataset):
     """Item (seed, rows, part) is that part of the batch of faces `rows`, augmented one by one from `seed`."""
 
     def __init__(self, store: CropStore, transform: "albumentations.Compose") -> None:  # noqa: F821
-        self.crops = store.crops
-        self.points = store.points()
-        self.transform = transform
+        self.store, self.transform = store, transform
 
     def __getitem__(self, key: Key) -> Batch:
         seed, rows, part = key
         self.transform.set_random_seed(seed)
         images, points, masks = [], [], []
-        for row in rows:
-            drawn = self.transform(image=np.array(self.crops[row]), keypoints=self.points[row])
+        for crop, points_there in zip(self.store.crops[rows], self.store.points(rows), strict=True):
+            drawn = self.transform(image=crop, keypoints=points_there)
             images.append(drawn["image"])
             points.append(drawn["keypoints"])
         images, points = np.stack(images[part]), np.stack(points[part]).astype(np.float32)
@@ -46,20 +44,21 @@ class TorchBatches(Dataset):
     """
 
     def __init__(self, store: CropStore, transform: BatchAugment, device: torch.device) -> None:
-        self.crops, self.transform, self.device = store.crops, transform, device
-        self.points = torch.from_numpy(store.points()).to(device)
-        self.resident = None
+        self.store, self.transform, self.device, self.resident = store, transform, device, None
         if device.type == "cuda" and 2 * store.crops.nbytes < torch.cuda.mem_get_info(device)[0]:
             self.resident = to_images(store.crops).to(device)
 
     def __getitem__(self, key: Key) -> Batch:
         seed, rows, part = key
-        stored, channels = self.crops.shape[1], 1 if self.crops.ndim == 3 else self.crops.shape[3]
-        draw = self.transform.draw(np.random.default_rng(seed), len(rows), stored, channels).part(part)
+        store, rng = self.store, np.random.default_rng(seed)
+        draw = self.transform.draw(rng, len(rows), store.crops.shape[1], store.channels).part(part)
         rows = rows[part]
-        chosen = torch.from_numpy(rows).to(self.device, non_blocking=True)
-        crops = to_images(self.crops[rows]).to(self.device) if self.resident is None else self.resident[chosen]
-        images, points = self.transform.apply(crops, self.points[chosen], draw)
+        if self.resident is None:
+            crops = to_images(store.crops[rows]).to(self.device)
+        else:
+            crops = self.resident[torch.from_numpy(rows).to(self.device, non_blocking=True)]
+        points = torch.from_numpy(store.points(rows)).to(self.device, non_blocking=True)
+        images, points = self.transform.apply(crops, points, draw)
         masks = points.isfinite().all(-1)
         return images, points.where(masks[..., None], 0), masks
 

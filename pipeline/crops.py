@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -24,6 +25,7 @@ from pipeline import geometry
 from pipeline.annotations import BOX, Annotations
 from pipeline.errors import UserError
 from pipeline.photos import Photos
+from pipeline.pieces import PIECE
 
 AFFINE = ["m00", "m01", "m02", "m10", "m11", "m12"]
 THUMBNAIL = 32
@@ -62,23 +64,19 @@ class CropStore:
         """Pixels of store around the view, on each side."""
         return (self.crops.shape[1] - self.size) // 2
 
-    @property
+    @cached_property
     def affines(self) -> np.ndarray:
         """(N, 2, 3) float64, photo → stored crop."""
         return self.faces[AFFINE].to_numpy(np.float64).reshape(-1, 2, 3)
 
-    @property
+    @cached_property
     def view_affines(self) -> np.ndarray:
         """(N, 2, 3) float64, photo → view."""
         return geometry.compose(geometry.translation(-self.border, -self.border), self.affines)
 
-    def points(self) -> np.ndarray:
-        """(N, K, 2) float32, the keypoints in pixels of the stored crops, NaN where missing."""
-        points, affines = np.empty(self.keypoints.shape, np.float32), self.affines
-        for start in range(0, len(self), 1000):  # in float64, but not all of them at once
-            piece = slice(start, start + 1000)
-            points[piece] = geometry.transform(affines[piece], self.keypoints[piece])
-        return points
+    def points(self, rows: np.ndarray) -> np.ndarray:
+        """(M, K, 2) float32, the keypoints of M faces in pixels of their stored crops, NaN where missing."""
+        return geometry.transform(self.affines[rows], self.keypoints[rows]).astype(np.float32)
 
     @classmethod
     def open(cls, folder: Path) -> "CropStore":
@@ -143,12 +141,12 @@ def write_store(
         raise UserError(*faults)
     table = faces.drop(columns="where").assign(
         photo_width=sizes[:, 0], photo_height=sizes[:, 1],
-        source=faces.image.str.split("/").str[0].where(faces.image.str.contains("/"), "photos"),
+        source=[image.partition("/")[0] if "/" in image else "photos" for image in faces.image],
     )
     off = [re.search(offset_photos or "", image) is not None for image in faces.image]
     affines[off] = geometry.compose(affines[off], geometry.translation(*np.negative(offset)))
     table[AFFINE] = affines.reshape(-1, 6)
-    table.to_csv(partial / "faces.csv", index_label="face")
+    table.to_csv(partial / "faces.csv", index_label="face", chunksize=PIECE)
     if annotations.keypoints is not None:
         np.save(partial / "keypoints.npy", annotations.keypoints)
     (partial / "store.json").write_text(json.dumps({"size": size}))

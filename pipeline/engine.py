@@ -20,7 +20,7 @@ from pipeline.losses import Loss
 from pipeline.models import Codec
 from pipeline.ranks import ALONE, Ranks
 from pipeline.runtime import Runtime, to_images
-from pipeline.scoring import mae, nme
+from pipeline.scoring import face_nme, mae, measurable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,18 +165,20 @@ def evaluate(
 ) -> dict[str, float]:
     """Loss, MAE (photo pixels) and NME (percent) on faces `rows`, un-augmented."""
     network.eval()
-    truth = store.keypoints[rows]
-    known = np.isfinite(truth).all(-1)
-    view = np.nan_to_num(geometry.transform(store.view_affines[rows], truth)).astype(np.float32)
-    losses, found = [], []
+    losses, maes, nmes = [], [], []  # a row a batch of the sum, and how many summands it has
     for start in range(0, len(rows), batch_size):
-        part = slice(start, start + batch_size)
-        images = runtime.images(to_images(center_view(store.crops[rows[part]], store.size)))
+        batch = rows[start : start + batch_size]
+        truth, affines = store.keypoints[batch], store.view_affines[batch]
+        known = np.isfinite(truth).all(-1)
+        view = torch.from_numpy(np.nan_to_num(geometry.transform(affines, truth)).astype(np.float32))
+        images = runtime.images(to_images(center_view(store.crops[batch], store.size)))
         with runtime.autocast:
             output = network(images).float()
-        target = codec.encode(torch.from_numpy(view[part]).to(runtime.device))
-        losses.append(loss(output, target, torch.from_numpy(known[part]).to(runtime.device)).item() * len(images))
-        found.append(codec.decode(output).cpu().numpy())
-    points = geometry.transform(geometry.invert(store.view_affines[rows]), np.concatenate(found))
-    values = (sum(losses) / len(rows), float(mae(points, truth)), float(nme(points, truth, eyes)))
-    return dict(zip(WATCHED, values, strict=True))
+        value = loss(output, codec.encode(view.to(runtime.device)), torch.from_numpy(known).to(runtime.device))
+        points = geometry.transform(geometry.invert(affines), codec.decode(output).cpu().numpy())
+        losses.append((value.item() * len(batch), len(batch)))
+        maes.append((mae(points, truth) * known.sum() if known.any() else 0.0, known.sum()))
+        measured = measurable(truth, eyes)
+        nmes.append((face_nme(points, truth, eyes)[measured].sum(), measured.sum()))
+    sums = np.sum([losses, maes, nmes], axis=1)
+    return dict(zip(WATCHED, (float(total / count) if count else np.nan for total, count in sums), strict=True))

@@ -5,7 +5,7 @@ Legend: L members of a blend, F faces, K points. A blend knows three rules: the 
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,12 +16,12 @@ from scipy.optimize import nnls
 from pipeline.crops import CropStore
 from pipeline.errors import UserError
 from pipeline.files import write_text
+from pipeline.pieces import gather, pieces
 from pipeline.predictions import Predictions, Runs, load_runs
 from pipeline.shape import ShapeCorrection
 
 BLENDS = ("mean", "median", "weights")
 SHAPE = "shape.npz"
-PIECE = 1000  # faces that are blended at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,12 +106,12 @@ def build_ensemble(
         weighted = blend == "weights" and len(models) > 1
         if not weighted and ridge is None:
             return plain
-        members = [member.rows(rows) for member in pooled]
+        members, known = [member.rows(rows) for member in pooled], gather(truth, rows)
         if weighted:
-            plain = replace(plain, weights=fit_weights(np.stack([member.points for member in members]), truth[rows]))
+            plain = replace(plain, weights=fit_weights([member.points for member in members], known))
         if ridge is None:
             return plain
-        return replace(plain, shape=ShapeCorrection.fit(plain.apply(members).points, truth[rows], partners, ridge))
+        return replace(plain, shape=ShapeCorrection.fit(plain.apply(members).points, known, partners, ridge))
 
     by_fold = {int(own): fit(fold != own) for own in np.unique(fold)}
     parts = {own: found.apply([member.rows(fold == own) for member in pooled]) for own, found in by_fold.items()}
@@ -178,9 +178,11 @@ def _piecewise(
     blend: Callable[[Sequence[Predictions]], Predictions], members: Sequence[Predictions]
 ) -> Predictions:
     """What `blend` makes of the members, some faces after others: its float64 arrays need not hold them all."""
-    starts = range(0, max(len(members[0]), 1), PIECE)
-    return Predictions.concatenate([blend([member.rows(slice(start, start + PIECE)) for member in members])
-                                    for start in starts])
+    found = Predictions.empty(members[0].face, members[0].points.shape[1])
+    for piece in pieces(len(found)):
+        part = blend([member.rows(piece) for member in members])
+        found.points[piece], found.spread[piece] = part.points, part.spread
+    return found
 
 
 def blend_weighted(members: Sequence[Predictions], weights: np.ndarray) -> Predictions:
@@ -212,38 +214,50 @@ def blend_median(members: Sequence[Predictions]) -> Predictions:
     return Predictions(face=members[0].face, points=median, spread=spread)
 
 
-def fit_weights(points: np.ndarray, truth: np.ndarray, rounds: int = 100) -> np.ndarray:
+def fit_weights(points: Sequence[np.ndarray], truth: np.ndarray, rounds: int = 100) -> np.ndarray:
     """The weights, none negative and summing to 1, with which the members' mean has the least MAE.
 
     Least absolute deviations by iteratively reweighted least squares (Schlossmacher, JASA 1973). As the weights sum
     to 1, the blend's error is the blend of the members' errors E (n, L), and each round minimises |√d E w|², d being
     1/|error| of the round before. Its minimum on the simplex is the direction of the non-negative least squares
-    solution of [√d E; 1ᵀ] w = [0; 1]. The best round counts, single members included, so that the blend is never
-    worse than any of them on the faces it was fitted on.
+    solution of [√d E; 1ᵀ] w = [0; 1], of whose rows only the triangle R of their QR decomposition is kept. The best
+    round counts, single members included, so that the blend is never worse than any of them on the faces it was
+    fitted on.
 
     Args:
-        points: (L, F, K, 2) predictions.
+        points: (F, K, 2) predictions of each of L members.
         truth: (F, K, 2), NaN where missing; missing points are left out.
 
     Returns:
         (L,) float64.
     """
-    present = np.isfinite(truth).all(-1)
-    errors = (points[:, present].astype(np.float64) - truth[present]).reshape(len(points), -1).T  # n L
+    def errors() -> Iterator[np.ndarray]:
+        for piece in pieces(len(truth)):
+            present = np.isfinite(truth[piece]).all(-1)
+            off = [(member[piece].astype(np.float64) - truth[piece])[present].ravel() for member in points]
+            yield np.stack(off, axis=1)  # n L
+
+    def mean_error(weights: np.ndarray) -> float:
+        return sum(np.abs(part @ weights).sum() for part in errors()) / count
+
     equal = np.full(len(points), 1 / len(points))
-    if not errors.size:
+    count = sum(map(len, errors()))
+    if not count:
         return equal
     candidates, weights = [equal, *np.eye(len(points))], equal
-    smallest = 1e-6 * np.abs(errors).mean() + 1e-12
+    smallest = 1e-6 * np.mean([mean_error(single) for single in candidates[1:]]) + 1e-12
     for _ in range(rounds):
-        root = 1 / np.sqrt(np.maximum(np.abs(errors @ weights), smallest))
-        triangle = np.linalg.qr(root[:, None] * errors, mode="r") / np.sqrt(len(errors))
+        triangle = np.empty((0, len(points)))
+        for part in errors():
+            root = 1 / np.sqrt(np.maximum(np.abs(part @ weights), smallest))
+            triangle = np.linalg.qr(np.vstack([triangle, root[:, None] * part]), mode="r")
+        triangle /= np.sqrt(count)
         found, _ = nnls(np.vstack([triangle, np.ones(len(equal))]), np.append(np.zeros(len(triangle)), 1.0))
         previous, weights = weights, found / found.sum()
         candidates.append(weights)
         if np.abs(weights - previous).max() < 1e-6:
             break
-    return min(candidates, key=lambda candidate: np.abs(errors @ candidate).mean())
+    return min(candidates, key=mean_error)
 
 
 def _check(oof: Runs, test: Runs, truth: np.ndarray, fold: np.ndarray) -> None:

@@ -5,8 +5,8 @@ side of its box.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from scipy.optimize import nnls
 from pipeline.annotations import BOX
 from pipeline.crops import CropStore
 from pipeline.files import write_pieces, write_text
+from pipeline.pieces import gather, pieces, scratch
 from pipeline.predictions import Predictions
 from pipeline.scoring import point_errors
 
@@ -53,24 +54,24 @@ class Intervals:
             truth: (N, K, 2) photo pixels, NaN where missing.
             faces: N rows with the box and `source`.
         """
-        size = face_size(faces)[:, None]
-        errors, spread = point_errors(predictions.points, truth) / size, predictions.spread / size
-        num_points = errors.shape[1]
+        size, num_points = face_size(faces), truth.shape[1]
         base, slope, quantile = np.ones(num_points), np.zeros(num_points), np.full(num_points, np.inf)
+        ratio = scratch(truth.shape[:2], np.float64)  # of the error to the radius without a factor; NaN where missing
         for point in range(num_points):
-            known = np.isfinite(errors[:, point])
-            found, seen = errors[known, point], spread[known, point].astype(np.float64)
+            errors = point_errors(predictions.points[:, point], truth[:, point]) / size
+            spread, known = predictions.spread[:, point].astype(np.float64) / size, np.isfinite(errors)
+            found, seen = errors[known], spread[known]
             terms, _ = nnls(np.stack([np.ones_like(seen), seen], axis=1), found) if len(found) else ([1.0, 0.0], 0)
             base[point], slope[point] = max(terms[0], SMALLEST), terms[1]
-            quantile[point] = conformal_quantile(found / (base[point] + slope[point] * seen), coverage)
-        fitted = cls(coverage=coverage, base=base, slope=slope, quantile=quantile, factor={})
-        ratio = errors * size / fitted.radii(predictions, faces)
+            expected = base[point] + slope[point] * spread
+            quantile[point] = conformal_quantile(found / expected[known], coverage)
+            ratio[:, point] = errors / (quantile[point] * expected) if np.isfinite(quantile[point]) else np.nan
         factor = {}
-        for source, rows in faces.reset_index(drop=True).groupby("source").groups.items():
-            found = ratio[rows][np.isfinite(ratio[rows]) & np.isfinite(quantile)]
-            if len(rows) >= FEW and len(found):
+        for source, rows in faces.reset_index(drop=True).groupby("source").indices.items():
+            found = gather(ratio, rows).ravel()
+            if len(rows) >= FEW and np.isfinite(found).any():
                 factor[str(source)] = conformal_quantile(found, coverage)
-        return replace(fitted, factor=factor)
+        return cls(coverage=coverage, base=base, slope=slope, quantile=quantile, factor=factor)
 
     def radii(self, predictions: Predictions, faces: pd.DataFrame) -> np.ndarray:
         """(N, K) radius of each predicted point; infinite for a point that too few faces had to fit it on."""
@@ -78,11 +79,23 @@ class Intervals:
         factor = faces.source.astype(str).map(dict(self.factor)).fillna(1.0).to_numpy(np.float64)
         return self.quantile * factor[:, None] * expected
 
+    def by_piece(self, predictions: Predictions, faces: pd.DataFrame) -> Iterator[tuple[slice, np.ndarray]]:
+        """Some of the faces, and their radii, after others; an empty piece where there are none."""
+        for piece in list(pieces(len(faces))) or [slice(0, 0)]:
+            yield piece, self.radii(predictions.rows(piece), faces[piece])
+
 
 def conformal_quantile(values: np.ndarray, coverage: float) -> float:
-    """The smallest of n values that at least ⌈(n + 1) · coverage⌉ do not exceed; infinite where n is too small."""
-    rank = math.ceil((len(values) + 1) * coverage)
-    return float(np.partition(values, rank - 1)[rank - 1]) if rank <= len(values) else np.inf
+    """The smallest of n values that at least ⌈(n + 1) · coverage⌉ do not exceed; infinite where n is too small.
+
+    NaN does not count. The values are put into another order.
+    """
+    count = len(values) - np.count_nonzero(np.isnan(values))
+    rank = math.ceil((count + 1) * coverage)
+    if rank > count:
+        return np.inf
+    values.partition(rank - 1)  # NaN last
+    return float(values[rank - 1])
 
 
 def face_size(faces: pd.DataFrame) -> np.ndarray:
@@ -94,10 +107,10 @@ def cross_radii(
     predictions: Predictions, truth: np.ndarray, faces: pd.DataFrame, fold: np.ndarray, coverage: float
 ) -> np.ndarray:
     """(N, K) radii of out-of-fold predictions, those of each fold fitted on the other folds: to see what they hold."""
-    radii = np.empty(predictions.spread.shape)
+    radii = scratch(predictions.spread.shape, np.float64)
     for one in np.unique(fold):
         inside = fold == one
-        fitted = Intervals.fit(predictions.rows(~inside), truth[~inside], faces[~inside], coverage)
+        fitted = Intervals.fit(predictions.rows(~inside), gather(truth, ~inside), faces[~inside], coverage)
         radii[inside] = fitted.radii(predictions.rows(inside), faces[inside])
     return radii
 
@@ -156,19 +169,19 @@ def interval_table(faces: pd.DataFrame, predictions: Predictions, radii: np.ndar
     })
 
 
-def review_table(faces: pd.DataFrame, radii: np.ndarray, usual: np.ndarray) -> pd.DataFrame:
+def review_table(faces: pd.DataFrame, radius: np.ndarray, usual: np.ndarray) -> pd.DataFrame:
     """The faces that a person should look at, the least certain first.
 
     They are those whose mean radius, in sizes of the face, is larger than that of all but one in twenty train faces.
 
     Args:
-        radii: (N, K) of these faces; usual: (M,) mean radius of each train face in sizes of the face.
+        radius: (N,) mean of these faces; usual: (M,) mean radius of each train face in sizes of the face.
 
     Returns:
         `face`, `image`, the box, `radius` (mean, photo pixels) and `of_size` (the same in sizes of the face).
     """
     table = faces[["image", *BOX]].reset_index(drop=True).rename_axis("face").reset_index()
-    table["radius"] = mean_radius(radii)
+    table["radius"] = radius
     table["of_size"] = table.radius / face_size(faces)
     bound = np.nanquantile(usual, 0.95) if np.isfinite(usual).any() else np.inf
     return table[table.of_size > bound].sort_values("of_size", ascending=False)
@@ -194,11 +207,16 @@ def write_intervals(
         One line that sums up what was written.
     """
     fitted = Intervals.fit(oof, train.keypoints, train.faces, coverage)
-    radii = fitted.radii(test, faces)
-    unsure = review_table(faces, radii, mean_radius(fitted.radii(oof, train.faces)) / face_size(train.faces))
-    parts = [slice(start, start + 500) for start in range(0, len(faces), 500)] or [slice(0)]
-    write_pieces(intervals, (
-        interval_table(faces[part], test.rows(part), radii[part]).to_csv(
-            index=False, header=part is parts[0], float_format="%.3f") for part in parts))
+    usual = np.concatenate([mean_radius(radii) for _, radii in fitted.by_piece(oof, train.faces)])
+    radius = np.full(len(faces), np.nan)
+
+    def rows() -> Iterator[str]:
+        for piece, radii in fitted.by_piece(test, faces):
+            radius[piece] = mean_radius(radii)
+            yield interval_table(faces[piece], test.rows(piece), radii).to_csv(
+                index=False, header=piece.start == 0, float_format="%.3f")
+
+    write_pieces(intervals, rows())
+    unsure = review_table(faces, radius, usual / face_size(train.faces))
     write_text(review, unsure.to_csv(index=False, float_format="%.3f"))
     return f"{intervals}: a radius for each point, to hold {coverage:.0%} of them; {review}: {len(unsure)} unsure faces"

@@ -15,6 +15,7 @@ from pipeline.checkpoint import load_model
 from pipeline.crops import CropStore, center_view
 from pipeline.errors import UserError
 from pipeline.models import Codec
+from pipeline.pieces import scratch
 from pipeline.predictions import Predictions
 from pipeline.runtime import Runtime, make_runtime, to_images, use_threads
 from pipeline.train import fold_rows
@@ -40,8 +41,7 @@ def predict_points(
     """
     network.eval()
     rows, num_points = np.asarray(rows), len(partners)
-    points = np.empty((len(rows), num_points, 2), np.float32)
-    spread = np.empty((len(rows), num_points), np.float32)
+    points, spread = scratch((len(rows), num_points, 2)), scratch((len(rows), num_points))
     for start in tqdm(range(0, len(rows), batch_size), desc=progress, unit="batch", disable=progress is None):
         batch = rows[start : start + batch_size]
         views = []  # each B K 2, photo px

@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.files import read_arrays, write_arrays
+from pipeline.pieces import gather, scratch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +46,23 @@ class Predictions:
 
     def rows(self, rows: np.ndarray | slice) -> "Predictions":
         """Some of the faces, by position, mask (M,) or slice."""
-        return Predictions(face=self.face[rows], points=self.points[rows], spread=self.spread[rows])
+        if isinstance(rows, slice):
+            return Predictions(face=self.face[rows], points=self.points[rows], spread=self.spread[rows])
+        return Predictions(face=self.face[rows], points=gather(self.points, rows), spread=gather(self.spread, rows))
+
+    @classmethod
+    def empty(cls, face: np.ndarray, num_points: int) -> "Predictions":
+        """Predictions of these faces, all zero, to be filled in."""
+        return cls(face=face, points=scratch((len(face), num_points, 2)), spread=scratch((len(face), num_points)))
 
     @classmethod
     def concatenate(cls, parts: Sequence["Predictions"]) -> "Predictions":
         """The faces of all parts, one part after another."""
-        return cls(face=np.concatenate([part.face for part in parts]),
-                   points=np.concatenate([part.points for part in parts]),
-                   spread=np.concatenate([part.spread for part in parts]))
+        found, start = cls.empty(np.concatenate([part.face for part in parts]), parts[0].points.shape[1]), 0
+        for part in parts:
+            found.points[start : start + len(part)], found.spread[start : start + len(part)] = part.points, part.spread
+            start += len(part)
+        return found
 
     def save(self, path: Path) -> None:
         """Write an npz file, whole or not at all."""

@@ -53,11 +53,15 @@ def face_nme(points: np.ndarray, truth: np.ndarray, eyes: tuple[int, int] | None
 
 def nme(points: np.ndarray, truth: np.ndarray, eyes: tuple[int, int] | None) -> float:
     """Mean of `face_nme` over the faces that have one, in percent; NaN without eyes."""
+    return _mean(face_nme(points, truth, eyes)[measurable(truth, eyes)])
+
+
+def measurable(truth: np.ndarray, eyes: tuple[int, int] | None) -> np.ndarray:
+    """(N,) whether a face has both outer eye corners, and apart, which its NME needs."""
     if eyes is None:
-        return float("nan")
+        return np.zeros(len(truth), bool)
     first, second = truth[:, eyes[0]], truth[:, eyes[1]]
-    measurable = np.isfinite(first).all(-1) & np.isfinite(second).all(-1) & (first != second).any(-1)
-    return _mean(face_nme(points, truth, eyes)[measurable])
+    return np.isfinite(first).all(-1) & np.isfinite(second).all(-1) & (first != second).any(-1)
 
 
 def fold_summary(

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from sklearn.linear_model import Ridge
+from scipy.linalg import solve
 
 from pipeline.errors import UserError
 from pipeline.files import read_arrays, write_arrays
 from pipeline.geometry import flip_points
+from pipeline.pieces import pieces
 
 SMALLEST = 1.0  # pixels; what is smaller has no shape to learn from
 
@@ -43,17 +44,21 @@ class ShapeCorrection:
         Raises:
             UserError: fewer than two faces are left.
         """
-        points, truth = points.astype(np.float64), truth.astype(np.float64)
-        usable = np.isfinite(truth).all((1, 2)) & (normalise(points)[1] > SMALLEST)
-        if usable.sum() < 2:
+        count, sums = 0, 0.0
+        for piece in pieces(len(points)):
+            found, real = points[piece].astype(np.float64), truth[piece].astype(np.float64)
+            usable = np.isfinite(real).all((1, 2)) & (normalise(found)[1] > SMALLEST)
+            count += usable.sum()
+            found, real = (np.concatenate([part[usable], flip_points(part[usable], 1, partners)])
+                           for part in (found, real))
+            shape, size = normalise(found)
+            error = ((real - found) / size[:, None, None]).reshape(shape.shape)
+            terms = np.hstack([np.ones((len(shape), 1)), shape, error])
+            sums = sums + terms.T @ terms
+        if count < 2:
             raise UserError(f"ensemble.ridge learns from faces of several points that have them all, which are "
-                            f"{usable.sum()} of {len(truth)}; set it to null")
-        points, truth = points[usable], truth[usable]
-        points, truth = (np.concatenate([part, flip_points(part, 1, partners)]) for part in (points, truth))
-        shape, size = normalise(points)
-        error = ((truth - points) / size[:, None, None]).reshape(shape.shape)
-        fitted = Ridge(alpha=ridge).fit(shape, error)
-        return cls(weights=fitted.coef_, offset=fitted.intercept_)
+                            f"{count} of {len(truth)}; set it to null")
+        return cls(**_solve_ridge(sums, ridge))
 
     def apply(self, points: np.ndarray) -> np.ndarray:
         """The points with what is to be added to them."""
@@ -68,6 +73,20 @@ class ShapeCorrection:
     def load(cls, path: Path) -> "ShapeCorrection":
         """Read what `save` wrote; a UserError names the file where it is missing or broken."""
         return cls(**read_arrays(path, ["weights", "offset"], "run the ensemble stage again"))
+
+
+def _solve_ridge(sums: np.ndarray, ridge: float) -> dict[str, np.ndarray]:
+    """`weights` and `offset` of a ridge regression with an intercept, by its normal equations.
+
+    Args:
+        sums: (1 + 2D, 1 + 2D) ZᵀZ of the rows Z = [1, D inputs, D outputs].
+    """
+    count, total = sums[0, 0], sums[0, 1:]
+    centred = sums[1:, 1:] - np.outer(total, total) / count
+    inputs = len(total) // 2
+    weights = solve(centred[:inputs, :inputs] + ridge * np.eye(inputs), centred[:inputs, inputs:], assume_a="pos").T
+    mean = total / count
+    return {"weights": weights, "offset": mean[inputs:] - weights @ mean[:inputs]}
 
 
 def normalise(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

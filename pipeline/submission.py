@@ -5,7 +5,6 @@ test annotations and the coordinates x0, y0, x1, y1, … in photo pixels. A solu
 """
 
 import csv
-from array import array
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -16,6 +15,7 @@ import pandas as pd
 from pipeline.annotations import BOX
 from pipeline.errors import UserError
 from pipeline.files import write_pieces
+from pipeline.pieces import pieces, scratch
 from pipeline.predictions import Predictions
 
 HEADER = ["Id", "Predicted"]
@@ -34,12 +34,13 @@ def write(path: Path, points: np.ndarray) -> None:
 
 def finite_values(path: Path, points: np.ndarray) -> np.ndarray:
     """The points (N, K, 2) of a submission as (N·2K,) float32; a UserError where one is not finite."""
-    values = np.asarray(points, np.float32).reshape(-1)
-    broken = np.unique(np.flatnonzero(~np.isfinite(values)) // max(np.prod(points.shape[1:], dtype=int), 1))
-    if broken.size:
+    values = np.asarray(points, np.float32)
+    broken = [piece.start + face for piece in pieces(len(values))
+              for face in np.flatnonzero(~np.isfinite(values[piece]).all((1, 2)))]
+    if broken:
         raise UserError(f"{path}: not written, {len(broken)} faces have points that are not finite, the first is face "
                         f"{broken[0]}; run the predict and ensemble stages again")
-    return values
+    return values.reshape(-1)
 
 
 def write_rows(path: Path, header: Sequence[str], ids: Iterable[object], values: np.ndarray) -> None:
@@ -127,28 +128,30 @@ def read_values(path: Path, header: Sequence[str], ids: Sequence[object], expect
 def _read(
     path: Path, header: Sequence[str], ids: Sequence[object], expected: str, finite: bool,
 ) -> tuple[np.ndarray, list[str]]:
-    values, faults, wrong, first = array("d"), [], [], []
+    values, faults, wrong, first, count = scratch((len(ids),), np.float64), [], [], [], 0
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = csv.reader(file)
             first = next(rows, [])
-            for number, row in enumerate(rows):
+            for count, row in enumerate(rows, start=1):
+                row_id = str(ids[count - 1]) if count <= len(ids) else "the end"
                 try:
-                    values.append(_value(row, header, str(ids[number]) if number < len(ids) else "the end", finite))
+                    value = _value(row, header, row_id, finite)
                 except ValueError as error:
-                    values.append(np.nan)
-                    wrong.append(f"{path}, line {number + 2}: {error}")
+                    wrong.append(f"{path}, line {count + 1}: {error}")
+                else:
+                    values[count - 1] = value
     except FileNotFoundError:
         return np.empty(0), [f"{path}: not found; name a file that exists, or run `dvc repro submit`"]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         return np.empty(0), [f"{path}: not readable as CSV: {error}"]
     if first != list(header):
         faults.append(f"{path}, line 1: the header is {','.join(first)!r}, but must be {','.join(header)!r}")
-    if len(values) != len(ids):
-        faults.append(f"{path}: {len(values)} rows after the header, but {expected}")
+    if count != len(ids):
+        faults.append(f"{path}: {count} rows after the header, but {expected}")
     if len(wrong) > SHOWN:
         wrong[SHOWN:] = [f"{path}: {len(wrong) - SHOWN} more rows are wrong"]
-    return np.frombuffer(values, np.float64), faults + wrong
+    return values, faults + wrong
 
 
 def _value(row: list[str], header: Sequence[str], row_id: str, finite: bool) -> float:
@@ -169,7 +172,7 @@ def _value(row: list[str], header: Sequence[str], row_id: str, finite: bool) -> 
 def _inside(points: np.ndarray, faces: pd.DataFrame) -> np.ndarray:
     """(N,) whether the median of each face's points lies inside its box."""
     left, top, width, height = faces[BOX].to_numpy(np.float64).T
-    x, y = np.nanmedian(points, axis=1).T
+    x, y = np.concatenate([np.empty((0, 2)), *(np.nanmedian(points[piece], axis=1) for piece in pieces(len(points)))]).T
     return (left <= x) & (x <= left + width) & (top <= y) & (y <= top + height)
 
 

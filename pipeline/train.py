@@ -16,6 +16,7 @@ from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.losses import build_loss
 from pipeline.models import ResNet, build_model
+from pipeline.pieces import pieces
 from pipeline.ranks import join_ranks
 from pipeline.runtime import make_runtime, use_threads
 from pipeline.skeleton import Skeleton
@@ -80,8 +81,12 @@ def train_fold(
 
 def mean_points(store: CropStore, rows: np.ndarray) -> np.ndarray:
     """(K, 2) mean of each point over faces `rows`, in view pixels; the middle for a point that none of them has."""
-    points = geometry.transform(store.view_affines[rows], store.keypoints[rows])
-    return np.ma.masked_invalid(points).mean(axis=0).filled((store.size - 1) / 2)
+    total, count, affines = 0.0, 0, store.view_affines
+    for piece in pieces(len(rows)):
+        points = geometry.transform(affines[rows[piece]], store.keypoints[rows[piece]])
+        known = np.isfinite(points).all(-1, keepdims=True)
+        total, count = total + np.where(known, points, 0).sum(0), count + known.sum(0)
+    return np.where(count > 0, total / np.maximum(count, 1), (store.size - 1) / 2)
 
 
 def fold_rows(folds: Path, fold: int, num_faces: int) -> tuple[np.ndarray, np.ndarray]:

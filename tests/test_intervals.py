@@ -127,13 +127,13 @@ def test_too_few_faces_are_said():
 def test_the_least_certain_faces_come_first():
     _, store = made_up(count=40)
     faces, size = store.faces.head(4), face_size(store.faces.head(4))
-    radii = np.array([[0.1], [0.4], [0.3], [0.02]]) * size[:, None]
+    radius = np.array([0.1, 0.4, 0.3, 0.02]) * size
     usual = np.linspace(0.0, 0.3, 100)  # 0.285 at 95%
-    table = review_table(faces, radii, usual)
+    table = review_table(faces, radius, usual)
     assert table.face.tolist() == [1, 2] and table.image.tolist() == ["1.jpg", "2.jpg"]
     np.testing.assert_allclose(table.of_size, [0.4, 0.3])
     np.testing.assert_allclose(table.radius, table.of_size * size[[1, 2]])
-    assert review_table(faces, radii, np.array([np.nan])).empty
+    assert review_table(faces, radius, np.array([np.nan])).empty
 
 
 def test_both_tables_are_written(tmp_path):

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
 
 from pipeline.ensemble import SHAPE, build_ensemble
 from pipeline.errors import UserError
 from pipeline.predictions import Predictions
-from pipeline.shape import ShapeCorrection
+from pipeline.shape import ShapeCorrection, normalise
 
 PARTNERS = np.array([1, 0, 2, 4, 3])
 FOLDS = np.arange(90) % 3
@@ -63,6 +64,18 @@ def test_a_stronger_ridge_adds_less():
     fitted = [ShapeCorrection.fit(wrong(truth), truth, PARTNERS, ridge) for ridge in (0.1, 10, 1e3)]
     added = [np.abs(found.weights).sum() for found in fitted]
     assert added[0] > 2 * added[1] > 4 * added[2]
+
+
+def test_it_is_scikit_learns_ridge_though_it_never_sees_all_faces_at_once(monkeypatch):
+    truth = faces()
+    points = truth + np.random.default_rng(2).normal(0, 3, truth.shape)
+    both = [np.concatenate([part, mirror(part)]) for part in (points, truth)]
+    shape, size = normalise(both[0])
+    wanted = Ridge(alpha=0.3).fit(shape, (both[1] - both[0]).reshape(len(shape), -1) / size[:, None])
+    monkeypatch.setattr("pipeline.pieces.PIECE", 7)
+    found = ShapeCorrection.fit(points, truth, PARTNERS, 0.3)
+    assert found.weights == pytest.approx(wanted.coef_, abs=1e-9)
+    assert found.offset == pytest.approx(wanted.intercept_, abs=1e-9)
 
 
 def test_faces_that_lack_a_point_are_left_out():

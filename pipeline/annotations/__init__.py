@@ -43,8 +43,18 @@ def tabulate(
         keypoints: (K, 2) of each row; None where the file has no points.
         photos: see `Annotations`.
     """
-    faces = pd.DataFrame(rows, columns=["face", "image", *BOX, "where"]).set_index("face").rename_axis(None)
-    faces = faces.astype({"image": object, **dict.fromkeys(BOX, float), "where": object})
-    if keypoints is not None:
-        keypoints = np.asarray(keypoints, np.float32) if len(rows) else np.empty((0, 0, 2), np.float32)
+    face, image, *box, where = zip(*rows, strict=True) if rows else [()] * 7
+    keypoints = keypoints if keypoints is None or rows else np.empty((0, 0, 2))
+    return tabulate_columns(face, image, np.stack(box, axis=1), where, keypoints, photos)
+
+
+def tabulate_columns(
+    face: Sequence[int], image: Sequence[str], boxes: np.ndarray, where: Sequence[str],
+    keypoints: Sequence[np.ndarray] | np.ndarray | None, photos: Mapping[str, np.ndarray] | None = None,
+) -> Annotations:
+    """As `tabulate`, from (N,) columns and boxes (N, 4)."""
+    faces = pd.DataFrame(np.asarray(boxes, np.float64), columns=BOX, index=np.asarray(face, np.int64))
+    faces.insert(0, "image", np.array(image, object))
+    faces["where"] = np.array(where, object)
+    keypoints = keypoints if keypoints is None else np.asarray(keypoints, np.float32)
     return Annotations(faces=faces, keypoints=keypoints, photos=photos or {})

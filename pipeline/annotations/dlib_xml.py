@@ -6,17 +6,20 @@ libxml2 stores line numbers in 16 bits and guesses, off by one, beyond 65,535; l
 """
 
 import re
+from array import array
 from itertools import groupby
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryFile
 from typing import BinaryIO
 from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
-from pipeline.annotations import BOX, Annotations, tabulate
+from pipeline.annotations import BOX, Annotations, tabulate, tabulate_columns
 from pipeline.annotations.fields import MAX_POINTS, number, path_fault
 from pipeline.errors import UserError
+from pipeline.pieces import pieces, scratch
 
 PARENT = {"image": "images", "box": "image", "part": "box"}
 
@@ -46,18 +49,16 @@ def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[
 
     The index of `faces` is the face's number in the file, so it has gaps where a box is faulty.
     """
-    parser = _Parser(path, num_points)
     try:
-        with Path(path).open("rb") as file:
+        with Path(path).open("rb") as file, TemporaryFile() as spool:
             if not any(line.strip() for line in file):
-                return _annotations([], [], num_points), [f"{path}: is empty; dlib XML is expected"]
+                return tabulate([], None), [f"{path}: is empty; dlib XML is expected"]
             file.seek(0)
+            parser = _Parser(path, num_points, spool)
             parser.feed(file)
+            return parser.annotations(num_points), parser.faults
     except OSError as error:
-        return _annotations([], [], num_points), [f"{path}: cannot be read ({error.strerror}); check the path"]
-    if not parser.faults and parser.face < 0:
-        parser.faults.append(f"{path}: has no faces; <images><image file=…><box …/> is expected")
-    return _annotations(parser.rows, parser.points, num_points), parser.faults
+        return tabulate([], None), [f"{path}: cannot be read ({error.strerror}); check the path"]
 
 
 def write(path: Path, annotations: Annotations, comment: str = "") -> None:
@@ -92,11 +93,12 @@ class _Refused(Exception):
 class _Parser:
     """The state of one pass over a file: what was read and what was wrong."""
 
-    def __init__(self, path: Path, num_points: int | None) -> None:
+    def __init__(self, path: Path, num_points: int | None, spool: BinaryIO) -> None:
         self.path, self.limit = path, num_points or MAX_POINTS
         self.faults: list[str] = []
-        self.rows: list[tuple] = []  # face, image, left, top, width, height, where
-        self.points: list[np.ndarray] = []  # of each row: (P, 3) float32 index, x, y
+        self.faces, self.lines, self.boxes = array("q"), array("q"), array("d")  # of each row: number, line; 4 numbers
+        self.images: list[str] = []  # of each row
+        self.counts, self.points = array("q"), spool  # of each row: P; (P, 3) float32 index, x, y
         self.stack: list[str] = []  # open tags
         self.face, self.image, self.usable, self.kept, self.parts = -1, "", False, False, None
         self.expat = expat.ParserCreate()
@@ -114,6 +116,8 @@ class _Parser:
             self.faults.append(f"{self.path}:{error.lineno}: broken XML ({reason}, column {error.offset + 1})")
         except (LookupError, ValueError) as error:
             self.faults.append(f"{self.path}:1: the encoding in the XML header is not known ({error}); save as UTF-8")
+        if not self.faults and self.face < 0:
+            self.faults.append(f"{self.path}: has no faces; <images><image file=…><box …/> is expected")
 
     def refuse(self, *_: object) -> None:
         self.fault("has a DOCTYPE, which is refused; remove it")
@@ -138,7 +142,8 @@ class _Parser:
         self.stack.pop()
         if tag == "box" and self.parts is not None:
             if self.parts and self.kept:
-                self.points[-1] = np.array([(index, *point) for index, point in self.parts.items()], np.float32)
+                self.counts[-1] = len(self.parts)
+                self.points.write(np.array([(index, *point) for index, point in self.parts.items()], np.float32))
             self.parts = None
 
     def on_image(self, attributes: dict[str, str]) -> None:
@@ -157,9 +162,11 @@ class _Parser:
         self.parts = {}  # parts of a faulty box are still checked
         self.kept = values is not None and self.usable
         if self.kept:
-            image = PurePosixPath(self.image).as_posix()
-            self.rows.append((self.face, image, *values, f"{self.path}:{self.expat.CurrentLineNumber}"))
-            self.points.append(np.empty((0, 3), np.float32))  # until the box ends
+            self.faces.append(self.face)
+            self.lines.append(self.expat.CurrentLineNumber)
+            self.boxes.extend(values)
+            self.images.append(PurePosixPath(self.image).as_posix())
+            self.counts.append(0)  # until the box ends
 
     def on_part(self, attributes: dict[str, str]) -> None:
         if self.parts is None:
@@ -186,13 +193,18 @@ class _Parser:
         values = tuple(value for _, _, value in found)
         return None if None in values else values
 
-
-def _annotations(rows: list[tuple], points: list[np.ndarray], num_points: int | None) -> Annotations:
-    """The table and the (N, K, 2) array of what a parser has collected."""
-    if not any(map(len, points)):
-        return tabulate(rows, None)
-    size = num_points or 1 + int(max(parts[:, 0].max(initial=0) for parts in points))
-    keypoints = np.full((len(rows), size, 2), np.nan, np.float32)
-    for row, parts in zip(keypoints, points, strict=True):
-        row[parts[:, 0].astype(int)] = parts[:, 1:]
-    return tabulate(rows, keypoints)
+    def annotations(self, num_points: int | None) -> Annotations:
+        """The table and the (N, K, 2) array of what was read."""
+        where = [f"{self.path}:{line}" for line in self.lines]
+        columns = self.faces, self.images, np.reshape(self.boxes, (-1, 4)), where
+        if not any(self.counts):
+            return tabulate_columns(*columns, None)
+        self.points.flush()
+        found = np.memmap(self.points, np.float32, "r").reshape(-1, 3).view(np.ndarray)
+        size = num_points or 1 + int(max(found[piece, 0].max() for piece in pieces(len(found))))
+        keypoints, start = scratch((len(self.faces), size, 2)), 0
+        for row, count in zip(keypoints, self.counts, strict=True):
+            row[:] = np.nan
+            row[found[start : start + count, 0].astype(int)] = found[start : start + count, 1:]
+            start += count
+        return tabulate_columns(*columns, keypoints)
