@@ -72,6 +72,16 @@ def test_the_view_is_the_exact_middle_of_the_store(tmp_path):
     np.testing.assert_allclose(geometry.transform(store.view_affines[0], store.keypoints[0]), [[10, 15]], atol=1e-12)
 
 
+def test_the_source_is_the_first_folder(tmp_path):
+    names = ["afw/one.png", "helen/train/two.png", "three.png"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), np.zeros((9, 9), np.uint8))
+    faces = tabulate([(row, name, 0, 0, 9, 9, "") for row, name in enumerate(names)], None)
+    crops.write_crops(faces, tmp_path, tmp_path / "store", size=8, margin=1.0, down=0.0, slack=1.0, color="grey")
+    assert crops.CropStore.open(tmp_path / "store").faces.source.tolist() == ["afw", "helen", "photos"]
+
+
 def test_rgb(tmp_path):
     photo = np.random.default_rng(1).integers(0, 255, (40, 40, 3), np.uint8)
     store = one_face(tmp_path, photo, (4, 4, 32, 32), color="rgb")

@@ -1,14 +1,19 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from pipeline import engine
+from pipeline import engine, geometry
 from pipeline.batches import EpochSampler, make_batches, train_loader
 from pipeline.checkpoint import ResumeState
+from pipeline.crops import center_view
 from pipeline.losses import build_loss
 from pipeline.models import build_model
+from pipeline.predict import predict_points
 from pipeline.ranks import ALONE
 from pipeline.runtime import Runtime, make_runtime
+from pipeline.scoring import mae, nme
 from pipeline.skeleton import SKELETONS
 
 POINTS = SKELETONS["ibug68"]
@@ -117,11 +122,9 @@ def test_frozen_epochs_leave_the_backbone_as_it_was(store, tmp_path):
 
 @pytest.mark.parametrize("backend", ["torch", "albumentations"])
 def test_missing_points_are_masked_in_batches(store, backend):
-    import dataclasses
-
     keypoints = store.keypoints.copy()
     keypoints[:, 36] = np.nan
-    holes = dataclasses.replace(store, keypoints=keypoints)
+    holes = replace(store, keypoints=keypoints)
     batches = batches_of(holes, backend, **dict.fromkeys(AUGMENT, 0.0) | {"flip": 0.5})
     loader, _ = train_loader(batches, np.arange(16), batch_size=16, seed=0, workers=0, ranks=ALONE)
     ((images, points, mask),) = list(loader)
@@ -130,6 +133,34 @@ def test_missing_points_are_masked_in_batches(store, backend):
     missing = (~mask).nonzero()
     assert missing[:, 0].tolist() == list(range(16))
     assert set(missing[:, 1].tolist()) == {36, 45}  # its partner where the picture was mirrored
+
+
+@pytest.mark.parametrize("backend", ["torch", "albumentations"])
+def test_a_batch_has_each_face_with_its_points(store, backend):
+    batches = batches_of(store, backend, **dict.fromkeys(AUGMENT, 0.0))
+    rows = np.array([5, 2, 9])
+    images, points, _ = batches[0, rows, slice(None)]
+    np.testing.assert_allclose(points, geometry.transform(store.view_affines[rows], store.keypoints[rows]), atol=1e-3)
+    assert np.abs(images[:, 0].numpy().astype(int) - center_view(store.crops[rows], store.size)).max() <= 1
+
+
+def test_scores_do_not_depend_on_the_size_of_the_batches(store):
+    keypoints = store.keypoints.copy()
+    keypoints[::3, :40] = np.nan  # an eye among them
+    keypoints[1] = np.nan
+    holes = replace(store, keypoints=keypoints)
+    network, codec = build_model(NETWORK, {"name": "regression"}, num_points=68, channels=1, size=32)
+    loss, rows = build_loss("l1", "points"), np.arange(8)
+    def scores(faces, size):
+        return engine.evaluate(network, codec, loss, faces, rows, POINTS.eyes, FLOAT32, size)
+
+    assert scores(store, 3)["val_loss"] == pytest.approx(scores(store, 8)["val_loss"], rel=1e-5)
+    one, whole = scores(holes, 3), scores(holes, 8)
+    points, _ = predict_points(network, codec, holes, rows, partners=POINTS.flip, runtime=FLOAT32, batch_size=8,
+                               flip=False)
+    assert whole["val_mae"] == pytest.approx(mae(points, keypoints[rows]), rel=1e-5)
+    assert whole["val_nme"] == pytest.approx(nme(points, keypoints[rows], POINTS.eyes), rel=1e-5)
+    assert [one["val_mae"], one["val_nme"]] == pytest.approx([whole["val_mae"], whole["val_nme"]], rel=1e-6)
 
 
 def test_every_epoch_has_its_own_order_and_every_face_once():

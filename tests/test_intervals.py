@@ -10,6 +10,7 @@ from pipeline.annotations import BOX
 from pipeline.crops import CropStore
 from pipeline.intervals import (
     Intervals,
+    conformal_quantile,
     cross_radii,
     describe_coverage,
     face_size,
@@ -136,6 +137,12 @@ def test_the_least_certain_faces_come_first():
     assert review_table(faces, radius, np.array([np.nan])).empty
 
 
+def test_quantiles_leave_out_what_is_missing():
+    values = np.array([np.nan, 4.0, 1.0, np.nan, 3.0, 2.0, np.nan])
+    assert conformal_quantile(values, 0.6) == 3
+    assert conformal_quantile(values, 0.9) == np.inf  # of four values none is large enough
+
+
 def test_both_tables_are_written(tmp_path):
     (oof, store), (test, others) = made_up(0), made_up(1, count=1050)  # more than are written at once
     said = write_intervals(tmp_path / "i.csv", tmp_path / "r.csv", oof=oof, test=test, train=store, faces=others.faces,
@@ -149,4 +156,6 @@ def test_both_tables_are_written(tmp_path):
     assert abs(held.mean() - 0.9) < 0.03
     assert 20 < len(unsure) < 90 and (unsure.of_size.diff().dropna() <= 0).all()
     assert said.endswith(f"{len(unsure)} unsure faces")
+    np.testing.assert_allclose(unsure.radius, table.groupby("face").radius.mean()[unsure.face], atol=1e-3)
+    assert unsure.face.max() >= 1000
     assert table.face.tolist() == np.repeat(range(1050), K).tolist()

@@ -56,8 +56,9 @@ def test_missing_broken_and_foreign_files_are_named(tmp_path: Path) -> None:
     packed = tmp_path / "packed.npz"
     np.savez_compressed(packed, face=np.arange(1), points=np.zeros((1, 1, 2)), spread=np.zeros((1, 1)))
     for path in (broken, foreign, single, pickled, packed):
-        with pytest.raises(UserError, match=re.escape(f"{path}: not what was written there")):
+        with pytest.raises(UserError, match=re.escape(f"{path}: not what was written there")) as caught:
             Predictions.load(path)
+    assert "face.npy is compressed" in str(caught.value)
 
 
 def test_what_is_read_stays_on_disk_and_is_not_changed(tmp_path: Path) -> None:
