@@ -140,7 +140,7 @@ def _read(
                 except ValueError as error:
                     wrong.append(f"{path}, line {count + 1}: {error}")
                 else:
-                    values[count - 1] = value
+                    values[count - 1 : count] = value  # nowhere, for a row too many
     except FileNotFoundError:
         return np.empty(0), [f"{path}: not found; name a file that exists, or run `dvc repro submit`"]
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -77,6 +77,7 @@ def test_a_good_file_passes(tmp_path: Path) -> None:
         (lambda lines: lines[1:], ["line 1: the header is '0,112.5'", "11 rows after the header"]),
         (lambda lines: lines[:-1], ["11 rows after the header, but 3 faces × 2 points × 2 make 12"]),
         (lambda lines: [*lines, "12,3.0"], ["13 rows after the header"]),
+        (lambda lines: [*lines, "the end,3.0"], ["13 rows after the header"]),
         (lambda lines: [*lines[:3], lines[4], lines[3], *lines[5:]], ["line 4: Id is '3', but must be 2", "line 5"]),
         (lambda lines: [*lines[:3], "2,nan", *lines[4:]], ["line 4: Predicted is 'nan', not a finite"]),
         (lambda lines: [*lines[:3], "2,-inf", *lines[4:]], ["line 4: Predicted is '-inf', not a finite"]),
