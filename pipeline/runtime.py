@@ -1,6 +1,8 @@
 """Where and in which precision a network runs."""
 
+import ctypes
 import os
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -9,6 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
+
+# of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -60,6 +65,8 @@ def make_runtime(device: str, precision: str) -> Runtime:
     found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}.get(chosen.type, True)
     if not found:
         raise UserError(f"train.device {device!r}: torch finds no such device; use auto or cpu")
+    if chosen.type == "cpu":
+        keep_pages()
     if precision == "auto":
         precision = "bfloat16" if _has_bfloat16(chosen) else "float32"
     return Runtime(device=_local_device(chosen), dtype=DTYPES[precision])
@@ -71,6 +78,17 @@ def _local_device(device: torch.device) -> torch.device:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     return device
+
+
+def keep_pages() -> None:
+    """Let glibc keep the memory that this process frees, as torch has no cache of its own on a CPU.
+
+    Otherwise each step gives pages back and faults them in again. See mallopt(3); no other C library has it.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)  # large blocks from the heap too
+        mallopt(M_TRIM_THRESHOLD, -1)  # which never shrinks
 
 
 def use_threads(threads: int) -> None:

@@ -12,7 +12,7 @@ from pipeline.losses import build_loss
 from pipeline.models import build_model
 from pipeline.predict import predict_points
 from pipeline.ranks import ALONE
-from pipeline.runtime import Runtime, make_runtime
+from pipeline.runtime import Runtime
 from pipeline.scoring import mae, nme
 from pipeline.skeleton import SKELETONS
 
@@ -172,13 +172,3 @@ def test_every_epoch_has_its_own_order_and_every_face_once():
     assert (orders[0] != orders[1]).any()
     sampler.epoch = 0
     np.testing.assert_array_equal(np.concatenate([rows for _, rows, _ in sampler]), orders[0])
-
-
-def test_a_device_that_is_not_there():
-    from pipeline.errors import UserError
-
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
-    with pytest.raises(UserError, match="torch finds no such device"):
-        make_runtime("cuda", "auto")
-    assert make_runtime("auto", "float32").dtype == torch.float32
