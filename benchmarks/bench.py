@@ -35,7 +35,7 @@ SECTIONS = {
 def main(data: Path, xml: str, repeats: int, only: tuple[str, ...]) -> None:
     """Measure and write benchmarks/RESULTS.md. Each ratio is of two things done in turns in this process."""
     text = [f"# Results\n\n`make bench`, {date.today()}, {_machine()}. Photos: `{data.name}`. Each ratio is the median "
-            f"over {repeats} turns, its lowest and highest in brackets."]
+            f"over {repeats} turns or more, its lowest and highest in brackets."]
     for name in only or SECTIONS:
         text.append(SECTIONS[name](data, xml, repeats))
         click.echo(text[-1] + "\n")

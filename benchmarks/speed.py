@@ -37,6 +37,7 @@ AUGMENT = load_params(ROOT / "presets" / "sample.yaml").augment.model_dump()
 CROP = {"margin": 1.4, "down": 0.1, "slack": 1.4, "color": "grey"}
 SIZE, BATCH, STEPS = 128, 32, 6
 EPOCH = 18  # steps of the epochs that are trained: in short ones it tells that a resume state was just written
+LEAST = 30.0  # seconds that the turns of one ratio take together
 MODELS = {
     "ResNet-18, regression": (
         {"name": "resnet", "backbone": "resnet18", "pretrained": False, "width": 1.0, "stem": "sum",
@@ -216,7 +217,7 @@ def _build(network: dict, codec: dict) -> tuple:
 
 
 def _epoch(network: dict, codec: dict, loss: dict, store: CropStore, runtime: Runtime) -> Callable[[], float]:
-    """Images a second of the second epoch of the real training, as its history tells them."""
+    """Images a second of the steps of two epochs of the real training, as its history tells them."""
     model, target = _build(network, codec)
     schedule = engine.Schedule(epochs=2, batch_size=BATCH, lr=1e-3, weight_decay=0.05, warmup_epochs=0, frozen_epochs=0,
                                clip=5.0, ema=0.99, patience=None, validate_every=2)
@@ -230,7 +231,7 @@ def _epoch(network: dict, codec: dict, loss: dict, store: CropStore, runtime: Ru
                 batches=batches, eyes=SKELETON.eyes, schedule=schedule, runtime=runtime, seed=0, workers=0,
                 resume=ResumeState(Path(folder), "bench"),
             )
-        return history[-1]["images_per_second"]
+        return statistics.harmonic_mean(row["images_per_second"] for row in history)
 
     return measure
 
@@ -277,9 +278,16 @@ def _wait() -> None:
 
 
 def _turns(ours: Callable[[], float], bare: Callable[[], float], repeats: int) -> tuple[str, str, str]:
-    """Both rates and their ratio, measured in turns after a warm-up of each."""
+    """Both rates and their ratio, measured in `repeats` turns or more, half a minute long, after a warm-up of each.
+
+    Each turn of ours is held against the mean of the bare ones before and after it: other work on the machine then
+    weighs on both alike.
+    """
     ours(), bare()
-    pairs = [(ours(), bare()) for _ in range(repeats)]
+    start, last, pairs = time.perf_counter(), bare(), []
+    while len(pairs) < repeats or time.perf_counter() - start < LEAST:
+        before, rate, last = last, ours(), bare()
+        pairs.append((rate, (before + last) / 2))
     ratios = [first / second for first, second in pairs]
     medians = [statistics.median(values) for values in zip(*pairs, strict=True)]
     return (f"{medians[0]:.0f}", f"{medians[1]:.0f}",

@@ -29,6 +29,7 @@ from pipeline.pieces import PIECE
 
 AFFINE = ["m00", "m01", "m02", "m10", "m11", "m12"]
 THUMBNAIL = 32
+LOT = 32  # photos that a thread is given at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +177,8 @@ def _cut(
     by_photo = faces.groupby("image", sort=False).indices
     work = (cut(image, rows) for image, rows in by_photo.items())
     with _opencv_alone():
-        results = Parallel(n_jobs=jobs, prefer="threads", batch_size=32, return_as="generator")(work)
+        results = Parallel(n_jobs=jobs, prefer="threads", batch_size=LOT, pre_dispatch=f"{2 * LOT}*n_jobs",
+                           return_as="generator")(work)
         bar = tqdm(results, total=len(by_photo), desc=f"crop {folder.stem}", unit="photo")
         return sizes, [fault for fault in bar if fault]
 
