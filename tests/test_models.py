@@ -58,6 +58,17 @@ def test_contract(network, codec, num_points, channels, size, tmp_path):
     torch.testing.assert_close(codec_again.encode(points), wanted, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize(("network", "codec"), NETWORKS, ids=names)
+def test_the_last_layers_stay_in_float32(network, codec):
+    """bfloat16 has 8 bits: a point at the edge of a view of 128 pixels would be a quarter of a pixel off."""
+    torch.manual_seed(0)
+    model, _ = build_model(network, codec, num_points=5, channels=1, size=64)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model.eval()(torch.randint(0, 256, (2, 1, 64, 64), dtype=torch.uint8))
+    assert output.dtype == torch.float32
+    assert not torch.equal(output, output.bfloat16().float())
+
+
 TINY = {"backbone": "resnet10t", "width": 0.25}
 OVERFIT = [(RESNET | TINY, REGRESSION, name) for name, (_, kinds) in LOSSES.items() if "points" in kinds]
 OVERFIT += [(network, REGRESSION, loss) for network in (SIMPLENET | {"dropout": 0.0}, SMALLCNN) for *_, loss in OVERFIT]

@@ -125,3 +125,9 @@ def halved(side: int) -> int:
     if side < 2:
         raise UserError("crop.size is too small for so many max pools: enlarge it or name fewer network.channels")
     return side // 2
+
+
+def in_float32(head: nn.Module, features: Tensor) -> Tensor:
+    """Run the last layers in float32, whatever autocast says: bfloat16 rounds a point to 1/256 of half a view."""
+    with torch.autocast(features.device.type, enabled=False):
+        return head(features.float())

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.backbone import Normalize, create_backbone
+from pipeline.models.backbone import Normalize, create_backbone, in_float32
 
 
 class ResNet(nn.Module):
@@ -48,4 +48,4 @@ class ResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, S, S) uint8 → (B, K, 2)."""
-        return self.head(self.backbone(self.normalize(images))).unflatten(1, (-1, 2))
+        return in_float32(self.head, self.backbone(self.normalize(images))).unflatten(1, (-1, 2))

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from pipeline.models.backbone import Normalize, halved
+from pipeline.models.backbone import Normalize, halved, in_float32
 
 
 class SimpleNet(nn.Module):
@@ -51,4 +51,4 @@ class SimpleNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, S, S) uint8 → (B, K, 2)."""
-        return self.head(self.backbone(self.normalize(images))).unflatten(1, (-1, 2))
+        return in_float32(self.head, self.backbone(self.normalize(images))).unflatten(1, (-1, 2))

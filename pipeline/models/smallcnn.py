@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from pipeline.models.backbone import Normalize, halved
+from pipeline.models.backbone import Normalize, halved, in_float32
 
 
 class SmallCNN(nn.Module):
@@ -44,4 +44,4 @@ class SmallCNN(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, S, S) uint8 → (B, K, 2)."""
-        return self.head(self.backbone(self.normalize(images))).unflatten(1, (-1, 2))
+        return in_float32(self.head, self.backbone(self.normalize(images))).unflatten(1, (-1, 2))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pipeline.codecs import heatmap_pad
 from pipeline.errors import UserError
-from pipeline.models.backbone import Normalize, PlainEncoder, create_backbone
+from pipeline.models.backbone import Normalize, PlainEncoder, create_backbone, in_float32
 
 PLAIN = [64, 128, 256, 512, 1024]  # channels of the levels of Ronneberger's encoder
 
@@ -87,7 +87,7 @@ class UNet(nn.Module):
         *skips, x = self.backbone(self.normalize(images))
         for block, skip in zip(self.decoder, reversed(skips), strict=False):
             x = block(x, skip)
-        return self.head(x)
+        return in_float32(self.head, x)
 
 
 def _plain_widths(pretrained: bool | str, width: float, ups: int) -> list[int]:
