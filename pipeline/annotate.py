@@ -52,7 +52,7 @@ class SecondLook:
 def annotate(
     out: Path, boxes: Boxes, members: dict[str, list[Path]], blend: Blend, *, skeleton: Skeleton,
     crop: dict, second: SecondLook | None, device: str, precision: str, batch_size: int, flip: bool,
-    scales: Sequence[float],
+    scales: Sequence[float], half_cell: bool,
 ) -> list[Path]:
     """Predict the points of every box and write `points.csv`, `points.xml` and a picture of each photo.
 
@@ -66,7 +66,7 @@ def annotate(
         skeleton: the points.
         crop: as the models were trained; see `write_crops`.
         second: what the models on aligned crops need, None where there are none.
-        device, precision: see `make_runtime`; batch_size, flip, scales: see `predict_points`.
+        device, precision: see `make_runtime`; batch_size, flip, scales, half_cell: see `predict_points`.
 
     Returns:
         The files, the pictures first.
@@ -82,7 +82,7 @@ def annotate(
     faces = tabulate([(number, *row, row[0]) for number, row in enumerate(rows)], None)
     points = predict(
         root, faces, members, blend, partners=skeleton.flip, crop=crop, second=second, device=device,
-        precision=precision, batch_size=batch_size, flip=flip, scales=scales,
+        precision=precision, batch_size=batch_size, flip=flip, scales=scales, half_cell=half_cell,
     ).points
     for photo, name in names.items():
         own = (faces.faces.image == name).to_numpy()

@@ -280,6 +280,7 @@ class Predict(Section):
     batch_size: Count
     flip: bool
     scales: Annotated[list[Positive], Field(min_length=1)]
+    half_cell: bool
 
 
 class Ensemble(Section):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ from torch import nn
 
 from pipeline import geometry
 from pipeline.codecs import Regression
+from pipeline.errors import UserError
 from pipeline.predict import predict_points
 from pipeline.runtime import Runtime
 
@@ -16,6 +19,8 @@ CODEC = Regression(size=32)
 class Brightest(nn.Module):
     """Finds the left ear at the brightest pixel, the right one at the darkest, the nose at the view's middle."""
 
+    stride = 1
+
     def forward(self, images):
         flat = images.float().flatten(1)
         found = [torch.stack([index % 32, index // 32], -1) for index in (flat.argmax(1), flat.argmin(1))]
@@ -25,6 +30,8 @@ class Brightest(nn.Module):
 
 class Constant(nn.Module):
     """The same view pixels for every picture: a network with a bias to one side."""
+
+    stride = 1
 
     def forward(self, images):
         return CODEC.encode(torch.tensor([[[10.0, 4.0], [20.0, 4.0], [16.0, 9.0]]]).expand(len(images), -1, -1))
@@ -75,6 +82,46 @@ def test_scales_look_at_an_enlarged_view(store, scale):
     view = geometry.transform(store.view_affines[:8], points)
     expected = (np.array([[10, 4], [20, 4], [16, 9]]) - 15.5) / scale + 15.5
     np.testing.assert_allclose(view[0], expected, atol=1e-3)
+
+
+class Coarse(Brightest):
+    """With heatmap cells of four pixels."""
+
+    stride = 4
+
+
+def test_half_a_cell_looks_at_a_view_moved_right_and_down_too(store):
+    """Whatever is said of the moved view is as far from what is said of the middle one as the views are apart."""
+    network = Constant()
+    network.stride = 4
+    points, spread = predict(network, store, half_cell=True)
+    view = geometry.transform(store.view_affines[:8], points)
+    np.testing.assert_allclose(view[0], [[11, 5], [21, 5], [17, 10]], atol=1e-3)
+    np.testing.assert_allclose(spread[0], 2**0.5 / store.view_affines[0, 0, 0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [1, 1.25])
+def test_what_is_seen_in_a_moved_view_is_where_it_was(store, scale):
+    """A white and a black spot of nine pixels, found at the same photo pixels in both views."""
+    crops, border = np.clip(store.crops, 5, 250), store.border
+    crops[:, border + 9 : border + 12, border + 11 : border + 14] = 255
+    crops[:, border + 19 : border + 22, border + 8 : border + 11] = 0
+    points, spread = predict(Coarse(), replace(store, crops=crops), scales=[scale], half_cell=True)
+    view = geometry.transform(store.view_affines[:8], points)
+    np.testing.assert_allclose(view[:, :2] - [[12, 10], [9, 20]], 0, atol=1.01)  # one of the nine
+    assert (spread[:, 2] > 0).all()  # the view's middle moves with it
+
+
+def test_no_cells_no_second_view(store):
+    plain, halved = predict(Constant(), store), predict(Constant(), store, half_cell=True)
+    np.testing.assert_array_equal(plain[0], halved[0])
+
+
+def test_half_a_cell_wants_a_border(store):
+    network = Constant()
+    network.stride = 2 * store.border + 2
+    with pytest.raises(UserError, match=f"border of {store.border + 1} pixels, the crops have {store.border}"):
+        predict(network, store, half_cell=True)
 
 
 def test_the_batch_size_changes_nothing(store):

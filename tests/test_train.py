@@ -57,7 +57,7 @@ def test_a_nose_is_trained_and_predicted(data: Path, capsys: pytest.CaptureFixtu
     printed = "".join(capsys.readouterr())
     assert "MAE" in printed and "NME" not in printed and "nan" not in printed
     assert pd.read_csv(run / "history.csv").val_nme.isna().all()
-    options = {"label": "nose", "batch_size": 8, "flip": True, "scales": [1.0], **where, **MACHINE}
+    options = {"label": "nose", "batch_size": 8, "flip": True, "scales": [1.0], "half_cell": False, **where, **MACHINE}
     predict_fold(run, crops=data / "crops", partners=NOSE.flip, **options)
     oof = Predictions.load(run / "oof.npz")
     assert oof.face.tolist() == list(range(1, 24, 2)) and oof.points.shape == (12, 1, 2)
