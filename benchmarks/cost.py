@@ -32,9 +32,10 @@ def main(folder: Path, picture: Path, variants: tuple[str, ...]) -> None:
     for label, minutes, mean, deviation in rows:
         click.echo(f"| {label} | {minutes:.1f} | {mean:.3f} ± {deviation:.3f} |")
     figure, axis = plt.subplots(figsize=(8, 4.8), layout="constrained")
-    for label, minutes, mean, deviation in rows:
+    for number, (label, minutes, mean, deviation) in enumerate(rows):
         axis.errorbar(minutes, mean, deviation, fmt="o", capsize=3)
-        axis.annotate(label, (minutes, mean), (7, 5), textcoords="offset points", fontsize=9)
+        close = any(abs(minutes / row[1] - 1) < 0.2 and abs(mean / row[2] - 1) < 0.05 for row in rows[:number])
+        axis.annotate(label, (minutes, mean), (7, -13 if close else 5), textcoords="offset points", fontsize=9)
     axis.set(xscale="log", yscale="log", xlabel="core-minutes to train one fold", ylabel="out-of-fold NME, %",
              xlim=(min(row[1] for row in rows) * 0.8, max(row[1] for row in rows) * 3))
     for direction in (axis.xaxis, axis.yaxis):
