@@ -55,7 +55,7 @@ def measure_training(data: Path, xml: str, repeats: int) -> str:
     for name, (network, codec, loss) in MODELS.items():
         ours = _epoch(network, codec, loss, store, runtime)
         bare = _bare_loop(network, codec, loss, runtime, steps=EPOCH)
-        rows.append([name, *_turns(ours, bare, repeats, least=120.0)])
+        rows.append([name, *_turns(ours, bare, repeats, least=300.0)])
     return _table("Training", f"{SIZE} px, epochs of {EPOCH} batches of {BATCH}, {runtime.dtype}; `engine.fit` against "
                   "forward, loss, backward and AdamW on one ready batch.",
                   ["", "images/s", "bare, images/s", "ratio"], rows)

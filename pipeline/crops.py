@@ -111,7 +111,7 @@ def write_crops(
 
 def write_store(
     annotations: Annotations, root: Path, folder: Path, affines: np.ndarray, *,
-    size: int, slack: float, color: str, offset: Sequence[float] = (0.0, 0.0), offset_photos: str | None = None,
+    size: int, slack: float, color: str, offset: Sequence[float] = (0.0, 0.0), mirrored: str | None = None,
     jobs: int = -1,
 ) -> None:
     """Cut every face and write a crop store to `folder`, all of it or nothing.
@@ -123,8 +123,8 @@ def write_store(
         size: side of the view.
         slack: side of the store over side of the view, at least 1.
         color: "grey" or "rgb".
-        offset: how far the labels' x and y lie right of and below what they mean, in photo pixels; `offset_photos`: a
-            regular expression that the photos have for which it is true, None for all.
+        offset: how far the labels' x and y lie right of and below what they mean, in photo pixels.
+        mirrored: a regular expression that the mirrored photos have, None for none; their x lie as far to the left.
         jobs: joblib threads; −1 takes every core.
 
     Raises:
@@ -144,8 +144,9 @@ def write_store(
         photo_width=sizes[:, 0], photo_height=sizes[:, 1],
         source=[image.partition("/")[0] if "/" in image else "photos" for image in faces.image],
     )
-    off = [re.search(offset_photos or "", image) is not None for image in faces.image]
-    affines[off] = geometry.compose(affines[off], geometry.translation(*np.negative(offset)))
+    mirror = np.array([mirrored is not None and re.search(mirrored, image) is not None for image in faces.image], bool)
+    for rows, right in ((~mirror, offset[0]), (mirror, -offset[0])):
+        affines[rows] = geometry.compose(affines[rows], geometry.translation(-right, -offset[1]))
     table[AFFINE] = affines.reshape(-1, 6)
     table.to_csv(partial / "faces.csv", index_label="face", chunksize=PIECE)
     if annotations.keypoints is not None:

@@ -9,7 +9,7 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tqdm import tqdm
 
 from pipeline import geometry
@@ -95,7 +95,7 @@ def fit(
             scaler.scale(value).backward()
             if schedule.clip is not None:
                 scaler.unscale_(optimizer)
-                clip_grad_norm_(network.parameters(), schedule.clip)
+                _clip(network, schedule.clip)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad(set_to_none=True)
@@ -149,6 +149,13 @@ def _set_training(network: nn.Module, frozen: bool) -> None:
     network.backbone.requires_grad_(not frozen)
     if frozen:
         network.backbone.eval()
+
+
+def _clip(network: nn.Module, largest: float) -> None:
+    """`clip_grad_norm_`, sparing a CPU the pass over gradients that are small enough; a GPU would have to be asked."""
+    norm = get_total_norm([parameter.grad for parameter in network.parameters() if parameter.grad is not None])
+    if norm.device.type != "cpu" or not norm < largest:
+        clip_grads_with_norm_(network.parameters(), largest, norm)
 
 
 def _loss(network: nn.Module, codec: Codec, loss: Loss, batch: Batch, runtime: Runtime, ranks: Ranks) -> Tensor:

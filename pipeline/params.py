@@ -83,11 +83,11 @@ class Data(Points):
     box: Literal["photo", "points"]
     points: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None
     offset: Annotated[list[float], Field(min_length=2, max_length=2)]
-    offset_photos: str | None
+    mirrored: str | None
 
     def label_offset(self) -> dict:
         """What `crops.write_store` takes of it."""
-        return {"offset": self.offset, "offset_photos": self.offset_photos}
+        return {"offset": self.offset, "mirrored": self.mirrored}
 
     def layout(self) -> dict:
         """What `formats.read_parts` takes beside the names."""
@@ -101,9 +101,9 @@ class Data(Points):
         if self.points is not None and len(set(self.points)) != len(self.points):
             raise ValueError("points names a point twice")
         try:
-            re.compile(self.offset_photos or "")
+            re.compile(self.mirrored or "")
         except re.error as error:
-            raise ValueError(f"offset_photos is no regular expression: {error}") from None
+            raise ValueError(f"mirrored is no regular expression: {error}") from None
         return self
 
 

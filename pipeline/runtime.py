@@ -50,7 +50,7 @@ class Runtime:
 
 
 def make_runtime(device: str, precision: str) -> Runtime:
-    """Choose a device and precision.
+    """Choose a device and precision; on a CPU, see to its memory too (`keep_pages`).
 
     Args:
         device: "auto" (CUDA, then MPS, then CPU) or a torch device.

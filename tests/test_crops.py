@@ -140,18 +140,18 @@ def test_a_thumbnail_is_the_photo_by_areas(shape):
     assert np.abs(crops.thumbnail(photo) - wanted).max() <= 8  # up to 1% are cut off
 
 
-def test_labels_are_offset_in_their_photos_and_in_no_others(tmp_path):
+def test_labels_are_offset_and_in_mirrored_photos_to_the_other_side(tmp_path):
     photo = np.zeros((40, 50), np.uint8)
     for name in ("a.png", "b_mirror.png"):
         cv2.imwrite(str(tmp_path / name), photo)
     points = np.array([[[20.0, 10]], [[20.0, 10]]])
     faces = tabulate([(0, "a.png", 3.0, 5, 32, 32, "f"), (1, "b_mirror.png", 3.0, 5, 32, 32, "f")], points)
     crops.write_crops(faces, tmp_path, tmp_path / "store", size=32, margin=1.0, down=0.0, slack=1.0, color="grey",
-                      jobs=1, offset=[0.5, -0.25], offset_photos=r"^(?!.*_mirror\.)")
+                      jobs=1, offset=[0.5, -0.25], mirrored=r"_mirror\.")
     store = crops.CropStore.open(tmp_path / "store")
     np.testing.assert_array_equal(store.keypoints, points)  # labels stay as they are
     inside = geometry.transform(store.view_affines, store.keypoints)[:, 0]
-    np.testing.assert_allclose(inside, [[16.5, 5.25], [17, 5]])
+    np.testing.assert_allclose(inside, [[16.5, 5.25], [17.5, 5.25]])
     np.testing.assert_allclose(geometry.transform(geometry.invert(store.view_affines), inside[:, None]), points)
 
 

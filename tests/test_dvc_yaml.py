@@ -20,6 +20,13 @@ def lookup(key: str):
     return value
 
 
+def nested(value: object) -> list[str]:
+    """The dotted keys within a params section."""
+    if not isinstance(value, dict):
+        return []
+    return [key for name, part in value.items() for key in (name, *(f"{name}.{below}" for below in nested(part)))]
+
+
 def test_the_stages_of_the_design():
     assert list(STAGES) == [
         "sample", "crop", "split", "train", "predict", "align", "train-aligned", "predict-aligned", "ensemble",
@@ -32,6 +39,14 @@ def test_each_params_key_exists(name):
     assert keys
     for key in keys:
         lookup(key)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_run_cache_sees_each_size(name):
+    """DVC's run cache takes two runs for one that differ only in a `size` or `nfiles` within a section."""
+    keys = [key.replace("${item.model}", "resnet") for key in STAGES[name]["params"]]
+    inner = {f"{key}.{below}" for key in keys for below in nested(lookup(key))}
+    assert {key for key in inner if key.split(".")[-1] in ("size", "nfiles")} <= set(keys)
 
 
 def test_each_reference_is_a_params_key():

@@ -49,6 +49,19 @@ def results(history):
     return [[row[name] for name in ("epoch", "lr", "train_loss", "val_loss", "val_mae", "val_nme")] for row in history]
 
 
+@pytest.mark.parametrize("worst", [0.1, 1e3, np.nan, np.inf])
+def test_gradients_are_clipped_as_torch_clips_them(worst):
+    network, like = torch.nn.Linear(20, 30), torch.nn.Linear(20, 30)
+    for mine, theirs in zip(network.parameters(), like.parameters(), strict=True):
+        mine.grad = torch.rand_like(mine)
+        mine.grad[0] = worst
+        theirs.grad = mine.grad.clone()
+    engine._clip(network, 100.0)
+    torch.nn.utils.clip_grad_norm_(like.parameters(), 100.0)
+    for mine, theirs in zip(network.parameters(), like.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=0, atol=0, equal_nan=True)
+
+
 @pytest.mark.parametrize("backend", ["torch", "albumentations"])
 def test_the_same_seed_gives_bitwise_equal_weights_whatever_the_workers(store, tmp_path, backend):
     first, history = train(store, ResumeState(tmp_path, "a"), backend=backend)
