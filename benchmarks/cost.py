@@ -35,7 +35,8 @@ def main(folder: Path, picture: Path, variants: tuple[str, ...]) -> None:
     for number, (label, minutes, mean, deviation) in enumerate(rows):
         axis.errorbar(minutes, mean, deviation, fmt="o", capsize=3)
         close = any(abs(minutes / row[1] - 1) < 0.2 and abs(mean / row[2] - 1) < 0.05 for row in rows[:number])
-        axis.annotate(label, (minutes, mean), (7, -13 if close else 5), textcoords="offset points", fontsize=9)
+        place = {"xytext": (-7, -13), "ha": "right"} if close else {"xytext": (7, 5)}
+        axis.annotate(label, (minutes, mean), **place, textcoords="offset points", fontsize=9)
     axis.set(xscale="log", yscale="log", xlabel="core-minutes to train one fold", ylabel="out-of-fold NME, %",
              xlim=(min(row[1] for row in rows) * 0.8, max(row[1] for row in rows) * 3))
     for direction in (axis.xaxis, axis.yaxis):
