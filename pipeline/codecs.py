@@ -62,16 +62,14 @@ class Heatmap:
     def _to_pixels(self, cells: Tensor) -> Tensor:
         return (cells - self.pad) * self.stride + (self.stride - 1) / 2
 
-    def _bumps(self, points: Tensor) -> Tensor:
-        """(B, K, H, W) log of a Gaussian of height 1 around each point."""
-        cells = self._to_cells(points)
+    def _profiles(self, points: Tensor) -> Tensor:
+        """(B, K, 2, n) log of a Gaussian of height 1 around each point, along x and along y."""
         grid = torch.arange(self.cells, device=points.device, dtype=points.dtype)
-        x, y = ((cells[..., axis, None] - grid).square() for axis in (0, 1))  # B K W, B K H
-        return -(x[..., None, :] + y[..., :, None]) / (2 * self.sigma**2)
+        return (self._to_cells(points)[..., None] - grid).square() / (-2 * self.sigma**2)
 
     def encode(self, points: Tensor) -> Tensor:
         """(B, K, 2) view pixels → (B, K, H, W) that sums to 1 over the cells; a far point's mass is at the edge."""
-        return self._bumps(points).flatten(2).softmax(-1).unflatten(2, (self.cells, self.cells))
+        return _outer(self._profiles(points).softmax(-1))
 
     def _weights(self, heatmaps: Tensor, window: Tensor) -> Tensor:
         """(B, K, n) weights of the window's cells."""
@@ -103,11 +101,17 @@ class Gaussian(Heatmap):
 
     def encode(self, points: Tensor) -> Tensor:
         """(B, K, 2) view pixels → (B, K, H, W) between 0 and 1."""
-        return self._bumps(points).exp()
+        return _outer(self._profiles(points).exp())
 
     def _weights(self, heatmaps: Tensor, window: Tensor) -> Tensor:
         weights = F.relu(window) + torch.finfo(window.dtype).tiny * window.isfinite()
         return weights / weights.sum(-1, keepdim=True)
+
+
+def _outer(profiles: Tensor) -> Tensor:
+    """(B, K, 2, n) along x and y → (B, K, n, n), rows being y."""
+    x, y = profiles.unbind(2)
+    return y[..., :, None] * x[..., None, :]
 
 
 CODECS = {"regression": Regression, "heatmap": Heatmap, "gaussian": Gaussian}
