@@ -21,7 +21,7 @@ from torch import nn
 from pipeline import engine
 from pipeline.annotations import dlib_xml
 from pipeline.augment import build
-from pipeline.batches import make_batches
+from pipeline.batches import Batch, Batches, Key, make_batches
 from pipeline.checkpoint import ResumeState
 from pipeline.crops import CropStore, center_view, write_crops
 from pipeline.losses import build_loss
@@ -49,15 +49,14 @@ MODELS = {
 
 
 def measure_training(data: Path, xml: str, repeats: int) -> str:
-    """Images a second of an epoch of `engine.fit` and of a bare loop on ready tensors of the same shape."""
+    """Images a second of epochs of `engine.fit` and of a bare loop on ready tensors of the same shape."""
     runtime, rows = make_runtime("auto", "auto"), []
     store = faces(BATCH * EPOCH + 8)
     for name, (network, codec, loss) in MODELS.items():
-        ours = _epoch(network, codec, loss, store, runtime)
-        bare = _bare_loop(network, codec, loss, runtime, steps=EPOCH)
-        rows.append([name, *_turns(ours, bare, repeats, least=300.0)])
+        rows.append([name, *_ratio(_epochs(network, codec, loss, store, runtime, 2 * repeats + 1)[1:])])
     return _table("Training", f"{SIZE} px, epochs of {EPOCH} batches of {BATCH}, {runtime.dtype}; `engine.fit` against "
-                  "forward, loss, backward and AdamW on one ready batch.",
+                  "forward, loss, backward and AdamW on one ready batch, in turns of "
+                  f"{_turn(runtime)} steps. The ratios are of whole epochs.",
                   ["", "images/s", "bare, images/s", "ratio"], rows)
 
 
@@ -215,24 +214,45 @@ def _build(network: dict, codec: dict) -> tuple:
     return build_model(network, codec, num_points=68, channels=1, size=SIZE)
 
 
-def _epoch(network: dict, codec: dict, loss: dict, store: CropStore, runtime: Runtime) -> Callable[[], float]:
-    """Images a second of the steps of two epochs of the real training, as its history tells them."""
+class Interleaved:
+    """Batches for the training that first do `turn` bare steps before as many of its own, so that other work on the
+    machine weighs on both alike; `seconds` has what each of the bare turns took."""
+
+    def __init__(self, batches: Batches, bare: Callable[[], float], turn: int) -> None:
+        self.batches, self.bare, self.turn, self.asked, self.seconds = batches, bare, turn, 0, []
+
+    def __getitem__(self, key: Key) -> Batch:
+        if self.asked % self.turn == 0:
+            _wait()
+            self.seconds.append(BATCH * self.turn / self.bare())
+        self.asked += 1
+        return self.batches[key]
+
+
+def _turn(runtime: Runtime) -> int:
+    """Steps at a time: a GPU works a queue of them off, and would be kept waiting by single ones."""
+    return 1 if runtime.device.type == "cpu" else EPOCH
+
+
+def _epochs(
+    network: dict, codec: dict, loss: dict, store: CropStore, runtime: Runtime, epochs: int
+) -> list[tuple[float, float]]:
+    """Images a second of each epoch of the real training, as its history tells them, and of the bare loop."""
     model, target = _build(network, codec)
-    schedule = engine.Schedule(epochs=2, batch_size=BATCH, lr=1e-3, weight_decay=0.05, warmup_epochs=0, frozen_epochs=0,
-                               clip=5.0, ema=0.99, patience=None, validate_every=2)
+    schedule = engine.Schedule(epochs=epochs, batch_size=BATCH, lr=1e-3, weight_decay=0.05, warmup_epochs=0,
+                               frozen_epochs=0, clip=5.0, ema=0.99, patience=None, validate_every=epochs)
     batches = make_batches(store, device=runtime.device, partners=SKELETON.flip, **AUGMENT)
+    turns = Interleaved(batches, _bare_loop(network, codec, loss, runtime, steps=_turn(runtime)), _turn(runtime))
     everyone = np.arange(len(store))
-
-    def measure() -> float:
-        with tempfile.TemporaryDirectory() as folder:
-            _, history = engine.fit(
-                model, target, build_loss(kind=target.kind, **loss), store, everyone[:-8], everyone[-8:],
-                batches=batches, eyes=SKELETON.eyes, schedule=schedule, runtime=runtime, seed=0, workers=0,
-                resume=ResumeState(Path(folder), "bench"),
-            )
-        return statistics.harmonic_mean(row["images_per_second"] for row in history)
-
-    return measure
+    with tempfile.TemporaryDirectory() as folder:
+        _, history = engine.fit(
+            model, target, build_loss(kind=target.kind, **loss), store, everyone[:-8], everyone[-8:], batches=turns,
+            eyes=SKELETON.eyes, schedule=schedule, runtime=runtime, seed=0, workers=0,
+            resume=ResumeState(Path(folder), "bench"),
+        )
+    both = np.array([row["seconds"] for row in history])
+    bare = np.reshape(turns.seconds, (epochs, -1)).sum(1)
+    return list(zip(BATCH * EPOCH / (both - bare), BATCH * EPOCH / bare, strict=True))
 
 
 def _bare_loop(
@@ -276,19 +296,22 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
-def _turns(
-    ours: Callable[[], float], bare: Callable[[], float], repeats: int, least: float = 30.0
-) -> tuple[str, str, str]:
-    """Both rates and their ratio, in `repeats` turns or more, `least` seconds together, after a warm-up of each.
+def _turns(ours: Callable[[], float], bare: Callable[[], float], repeats: int) -> tuple[str, str, str]:
+    """Both rates and their ratio, in `repeats` turns or more, 30 s together, after a warm-up of each.
 
     Each turn of ours is held against the mean of the bare ones before and after it: other work on the machine then
     weighs on both alike.
     """
     ours(), bare()
     start, last, pairs = time.perf_counter(), bare(), []
-    while len(pairs) < repeats or time.perf_counter() - start < least:
+    while len(pairs) < repeats or time.perf_counter() - start < 30:
         before, rate, last = last, ours(), bare()
         pairs.append((rate, (before + last) / 2))
+    return _ratio(pairs)
+
+
+def _ratio(pairs: list[tuple[float, float]]) -> tuple[str, str, str]:
+    """Medians of both rates and of their ratio, with its lowest and highest."""
     ratios = [first / second for first, second in pairs]
     medians = [statistics.median(values) for values in zip(*pairs, strict=True)]
     return (f"{medians[0]:.0f}", f"{medians[1]:.0f}",
