@@ -55,8 +55,8 @@ def measure_training(data: Path, xml: str, repeats: int) -> str:
     for name, (network, codec, loss) in MODELS.items():
         rows.append([name, *_ratio(_epochs(network, codec, loss, store, runtime, 2 * repeats + 1)[1:])])
     return _table("Training", f"{SIZE} px, epochs of {EPOCH} batches of {BATCH}, {runtime.dtype}; `engine.fit` against "
-                  "forward, loss, backward and AdamW on one ready batch, in turns of "
-                  f"{_turn(runtime)} steps. The ratios are of whole epochs.",
+                  "forward, loss, backward and AdamW on one ready batch, by turns, "
+                  f"{_turn(runtime)} at a time. The ratios are of whole epochs.",
                   ["", "images/s", "bare, images/s", "ratio"], rows)
 
 
