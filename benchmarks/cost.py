@@ -7,7 +7,7 @@ import click
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from pipeline.plots import save
+from pipeline.plots.charts import save
 
 
 @click.command()

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from pipeline import geometry
-from pipeline.checkpoint import load_model
-from pipeline.codecs import Heatmap
-from pipeline.crops import CropStore, center_view
+from pipeline.data.crops import CropStore, center_view
+from pipeline.keypoints import geometry
+from pipeline.keypoints.metrics import mae, nme
+from pipeline.models.checkpoint import load_model
+from pipeline.models.codecs import Heatmap
+from pipeline.models.device import to_images
 from pipeline.params import load_params
-from pipeline.runtime import to_images
-from pipeline.scoring import mae, nme
-from pipeline.train import fold_rows
+from pipeline.training.train import fold_rows
 from stages.cli import CROPS, FOLDS, crops_folder, run_folder
 
 RADII = (1, 2, 3, 4, 6)
@@ -43,7 +43,7 @@ def main(model: str) -> None:
 
 @torch.inference_mode()
 def _decode(
-    network: nn.Module, codec: Heatmap, store: CropStore, rows: np.ndarray, partners: np.ndarray, label: str
+    network: nn.Module, codec: Heatmap, store: CropStore, rows: np.ndarray, flip_indices: np.ndarray, label: str
 ) -> dict[str, np.ndarray]:
     """name of a way → (M, K, 2) photo pixels, the mean over the view and its mirror image."""
     def window(heatmaps: Tensor, radius: int) -> Tensor:
@@ -59,7 +59,7 @@ def _decode(
         views, back = center_view(store.crops[batch], store.size), geometry.invert(store.view_affines[batch])
         plain, mirrored = network(to_images(views)), network(to_images(views[:, :, ::-1]))
         for name, way in ways.items():
-            flipped = geometry.flip_points(way(mirrored).numpy(), store.size, partners)
+            flipped = geometry.flip_points(way(mirrored).numpy(), store.size, flip_indices)
             found[name].append(geometry.transform(back, (way(plain).numpy() + flipped) / 2))
     return {name: np.concatenate(points) for name, points in found.items()}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from pipeline.sample import make_sample
+from pipeline.synthetic.sample import make_sample
 
 ROOT = Path(__file__).parents[1]
 FACES = 200

@@ -5,12 +5,12 @@ from pathlib import Path
 import click
 import numpy as np
 
-from pipeline.annotations import formats
-from pipeline.annotations.dlib_xml import write
-from pipeline.crops import CropStore
-from pipeline.ensemble import pool_oof, read_fold
-from pipeline.predictions import load_runs
-from pipeline.scoring import mae, mean_sd
+from pipeline.data.annotations import formats
+from pipeline.data.annotations.dlib_xml import write
+from pipeline.data.crops import CropStore
+from pipeline.inference.ensemble import pool_oof, read_fold
+from pipeline.inference.predictions import load_runs
+from pipeline.keypoints.metrics import mae, mean_sd
 
 
 @click.group()

@@ -6,10 +6,10 @@ from pathlib import Path
 import click
 import torch
 
-from pipeline.losses import build_loss
 from pipeline.models import build_model
+from pipeline.models.device import make_runtime
+from pipeline.models.losses import build_loss
 from pipeline.params import load_params
-from pipeline.runtime import make_runtime
 
 
 @click.command()

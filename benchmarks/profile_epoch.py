@@ -9,14 +9,14 @@ import click
 import numpy as np
 import torch
 
-from pipeline import engine
-from pipeline.batches import make_batches
-from pipeline.checkpoint import ResumeState
-from pipeline.crops import CropStore
-from pipeline.losses import build_loss
+from pipeline.data.crops import CropStore
 from pipeline.models import build_model
+from pipeline.models.checkpoint import ResumeState
+from pipeline.models.device import make_runtime, use_threads
+from pipeline.models.losses import build_loss
 from pipeline.params import load_params
-from pipeline.runtime import make_runtime, use_threads
+from pipeline.training import engine
+from pipeline.training.loader import make_batches
 
 PARTS = {  # what a line of the table adds up: file and function
     "augmentation": [("batches.py", "__getitem__")],
@@ -47,7 +47,7 @@ def main(params_path: Path, faces: int) -> None:
                                        channels=store.channels, size=store.size)
             loss = build_loss(kind=codec.kind, **{key: value for key, value in chosen.pop("loss").items() if value})
             augmentation = params.augment.model_dump() | {"backend": backend}
-            batches = make_batches(store, device=runtime.device, partners=skeleton.flip, **augmentation)
+            batches = make_batches(store, device=runtime.device, flip_indices=skeleton.flip, **augmentation)
             schedule = engine.Schedule(**chosen | {"epochs": 1, "validate_every": 1})
             profile = cProfile.Profile()
             with tempfile.TemporaryDirectory() as folder:

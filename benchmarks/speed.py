@@ -18,23 +18,23 @@ from joblib import Parallel, delayed
 from timm.optim import create_optimizer_v2
 from torch import nn
 
-from pipeline import engine
-from pipeline.annotations import dlib_xml
-from pipeline.augment import build
-from pipeline.batches import Batch, Batches, Key, make_batches
-from pipeline.checkpoint import ResumeState
-from pipeline.crops import CropStore, center_view, write_crops
-from pipeline.losses import build_loss
+from pipeline.data.annotations import dlib_xml
+from pipeline.data.crops import CropStore, center_view, write_crops
+from pipeline.inference.predict import predict_points
+from pipeline.keypoints.skeleton import SKELETONS
 from pipeline.models import build_model
+from pipeline.models.checkpoint import ResumeState
+from pipeline.models.device import Runtime, make_runtime, to_images
+from pipeline.models.losses import build_loss
 from pipeline.params import load_params
-from pipeline.predict import predict_points
-from pipeline.runtime import Runtime, make_runtime, to_images
-from pipeline.skeleton import SKELETONS
+from pipeline.training import engine
+from pipeline.training.augment import build
+from pipeline.training.loader import Batch, Batches, Key, make_batches
 
 ROOT = Path(__file__).parents[1]
 SKELETON = SKELETONS["ibug68"]
 AUGMENT = load_params(ROOT / "presets" / "sample.yaml").augment.model_dump()
-CROP = {"margin": 1.4, "down": 0.1, "slack": 1.4, "color": "grey"}
+CROP = {"margin": 1.4, "shift_y": 0.1, "padding": 1.4, "color": "grey"}
 SIZE, BATCH, STEPS = 128, 32, 6
 EPOCH = 51  # steps of the epochs that are trained: those of 1,656 faces, a fold of iBUG's in small
 MODELS = {
@@ -42,8 +42,8 @@ MODELS = {
         {"name": "resnet", "backbone": "resnet18", "pretrained": False, "width": 1.0, "stem": "sum",
          "head": "flatten", "dropout": 0.2}, {"name": "regression"}, {"name": "smooth_l1", "beta": 0.02}),
     "UNet on ResNet-18, heatmaps": (
-        {"name": "unet", "backbone": "resnet18", "pretrained": False, "width": 1.0, "decoder": [128, 96, 64],
-         "upsample": "nearest"}, {"name": "heatmap", "sigma": 1.0, "margin": 4.0, "decoder": "window"},
+        {"name": "unet", "backbone": "resnet18", "pretrained": False, "width": 1.0, "decoder_channels": [128, 96, 64],
+         "upsample": "nearest"}, {"name": "heatmap", "sigma": 1.0, "padding": 4.0, "decoder": "window"},
         {"name": "cross_entropy"}),
 }
 
@@ -63,7 +63,7 @@ def measure_training(data: Path, xml: str, repeats: int) -> str:
 def measure_loader(data: Path, xml: str, repeats: int) -> str:
     """Images a second that one core augments, against bare calls of the albumentations pipeline."""
     store, batch = faces(BATCH), np.arange(BATCH)
-    options = {"partners": SKELETON.flip, **{name: value for name, value in AUGMENT.items() if name != "backend"}}
+    options = {"flip_indices": SKELETON.flip, **{name: value for name, value in AUGMENT.items() if name != "backend"}}
     transform, crops = build(size=SIZE, **options), np.array(store.crops)
     points = np.random.default_rng(0).uniform(0, SIZE, (68, 2)).astype(np.float32)
     threads = torch.get_num_threads()
@@ -128,7 +128,7 @@ def measure_predict(data: Path, xml: str, repeats: int) -> str:
         ready = to_images(center_view(store.crops[:count], SIZE))
 
         def ours(model=model, target=target) -> None:
-            predict_points(model, target, store, range(2 * count), partners=SKELETON.flip, runtime=runtime,
+            predict_points(model, target, store, range(2 * count), flip_indices=SKELETON.flip, runtime=runtime,
                            batch_size=count, flip=False)
 
         @torch.inference_mode()
@@ -240,8 +240,8 @@ def _epochs(
     """Images a second of each epoch of the real training, as its history tells them, and of the bare loop."""
     model, target = _build(network, codec)
     schedule = engine.Schedule(epochs=epochs, batch_size=BATCH, lr=1e-3, weight_decay=0.05, warmup_epochs=0,
-                               frozen_epochs=0, clip=5.0, ema=0.99, patience=None, validate_every=epochs)
-    batches = make_batches(store, device=runtime.device, partners=SKELETON.flip, **AUGMENT)
+                               freeze_epochs=0, grad_clip=5.0, ema_decay=0.99, patience=None, validate_every=epochs)
+    batches = make_batches(store, device=runtime.device, flip_indices=SKELETON.flip, **AUGMENT)
     turns = Interleaved(batches, _bare_loop(network, codec, loss, runtime, steps=_turn(runtime)), _turn(runtime))
     everyone = np.arange(len(store))
     with tempfile.TemporaryDirectory() as folder:

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import pandas as pd
 
-from pipeline.plots import draw_curves
+from pipeline.plots.charts import draw_curves
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""Every knob, typed and checked: an unknown key, a wrong type or a value out of range names the key.
+"""Every parameter, typed and checked: an unknown key, a wrong type or a value out of range names the key.
 
 The library's functions take plain values; only the stages read this.
 """
@@ -12,8 +12,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.errors import UserError
-from pipeline.skeleton import Skeleton, get_skeleton, make_skeleton
+from pipeline.common.errors import UserError
+from pipeline.keypoints.skeleton import Skeleton, get_skeleton, make_skeleton
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -29,7 +29,7 @@ class Section(BaseModel):
 
 
 class CustomSkeleton(Section):
-    """A point set of one's own; see `pipeline.skeleton.make_skeleton`."""
+    """A point set of one's own; see `pipeline.keypoints.skeleton.make_skeleton`."""
 
     points: Count
     pairs: list[list[int]] = []
@@ -43,8 +43,8 @@ class CustomSkeleton(Section):
         try:
             make_skeleton("custom", **self.model_dump())
         except UserError as error:
-            faults = [PydanticCustomError("skeleton", "{fault}", {"fault": fault}) for fault in error.faults]
-            details = [InitErrorDetails(type=fault, input=self) for fault in faults]
+            problems = [PydanticCustomError("skeleton", "{problem}", {"problem": problem}) for problem in error.problems]
+            details = [InitErrorDetails(type=problem, input=self) for problem in problems]
             raise ValidationError.from_exception_data("skeleton", details) from None
         return self
 
@@ -117,23 +117,23 @@ class Sample(Section):
 
 
 class Crop(Section):
-    """See `pipeline.crops.write_crops`."""
+    """See `pipeline.data.crops.write_crops`."""
 
     size: Annotated[int, Field(ge=16, le=1024)]
     margin: Annotated[float, Field(ge=0.25, le=4)]
-    down: Annotated[float, Field(ge=-0.5, le=0.5)]
-    slack: Annotated[float, Field(ge=1, le=3)]
+    shift_y: Annotated[float, Field(ge=-0.5, le=0.5)]
+    padding: Annotated[float, Field(ge=1, le=3)]
     color: Literal["grey", "rgb"]
 
 
 class Align(Section):
-    """See `pipeline.align`; `by` and `models` are empty where it is not wanted."""
+    """See `pipeline.data.align`; `by` and `models` are empty where it is not wanted."""
 
     by: Annotated[list[Slug], Field(max_length=1)]
     models: list[Slug]
     size: Annotated[int, Field(ge=16, le=1024)]
     margin: Annotated[float, Field(ge=0.5, le=4)]
-    slack: Annotated[float, Field(ge=1, le=3)]
+    padding: Annotated[float, Field(ge=1, le=3)]
 
     @model_validator(mode="after")
     def _both(self) -> "Align":
@@ -143,12 +143,12 @@ class Align(Section):
 
 
 class Split(Section):
-    """See `pipeline.folds`."""
+    """See `pipeline.data.folds`."""
 
     folds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2)]
     seed: Annotated[int, Field(ge=0)]
     photo_pattern: str | None
-    twins: bool
+    near_duplicates: bool
 
     @field_validator("folds")
     @classmethod
@@ -189,7 +189,7 @@ class UNetParams(Section):
     backbone: str
     pretrained: bool | str
     width: Positive
-    decoder: Annotated[list[Count], Field(min_length=1, max_length=5)]
+    decoder_channels: Annotated[list[Count], Field(min_length=1, max_length=5)]
     upsample: Literal["nearest", "transposed"]
 
 
@@ -215,22 +215,22 @@ Network = SimpleNetParams | SmallCNNParams | ResNetParams | UNetParams
 
 
 class RegressionParams(Section):
-    """See `pipeline.codecs.Regression`."""
+    """See `pipeline.models.codecs.Regression`."""
 
     name: Literal["regression"]
 
 
 class HeatmapParams(Section):
-    """See `pipeline.codecs.Heatmap`."""
+    """See `pipeline.models.codecs.Heatmap`."""
 
     name: Literal["heatmap", "gaussian"]
     sigma: Positive
-    margin: NotNegative
+    padding: NotNegative
     decoder: Literal["window", "argmax"]
 
 
 class LossParams(Section):
-    """See `pipeline.losses`; `beta` is the width of smooth_l1's parabola, in units of the codec."""
+    """See `pipeline.models.losses`; `beta` is the width of smooth_l1's parabola, in units of the codec."""
 
     name: str
     beta: Positive | None = None
@@ -255,15 +255,15 @@ class Model(Section):
     lr: Positive
     weight_decay: NotNegative
     warmup_epochs: NotNegative
-    frozen_epochs: Annotated[int, Field(ge=0)]
-    clip: Positive | None
-    ema: Annotated[float, Field(ge=0, lt=1)]
+    freeze_epochs: Annotated[int, Field(ge=0)]
+    grad_clip: Positive | None
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]
     patience: Count | None
     jitter: Jitter | None = None
 
 
 class Augment(Jitter):
-    """See `pipeline.batches.make_batches`."""
+    """See `pipeline.training.loader.make_batches`."""
 
     backend: Literal["auto", "albumentations", "torch"]
     flip: Share
@@ -275,16 +275,15 @@ class Augment(Jitter):
 
 
 class Predict(Section):
-    """See `pipeline.predict.predict_points`."""
+    """See `pipeline.inference.predict.predict_points`."""
 
     batch_size: Count
     flip: bool
-    scales: Annotated[list[Positive], Field(min_length=1)]
-    half_cell: bool
+    shift_tta: bool
 
 
 class Ensemble(Section):
-    """See `pipeline.ensemble`."""
+    """See `pipeline.inference.ensemble`."""
 
     blend: Literal["mean", "median", "weights"]
     ridge: Positive | None
@@ -293,7 +292,7 @@ class Ensemble(Section):
 class Submit(Section):
     """Where the submission goes, the lookup table of a contest that has one, and the intervals beside it.
 
-    See `pipeline.lookup` and `pipeline.intervals`.
+    See `pipeline.evaluation.lookup` and `pipeline.evaluation.intervals`.
     """
 
     path: str
@@ -364,7 +363,7 @@ def load_params(path: Path) -> Params:
     """Read a params file as YAML 1.2.
 
     Raises:
-        UserError: one message a fault, each naming the file, the key, its value and what is allowed.
+        UserError: one message a problem, each naming the file, the key, its value and what is allowed.
     """
     return _checked(Params, _read(path), path)
 
@@ -397,14 +396,14 @@ def _checked(section: type[Section], values: object, path: Path) -> Section:
     try:
         return section.model_validate(values)
     except ValidationError as error:
-        raise UserError(*(f"{path}: {_message(fault)}" for fault in error.errors())) from None
+        raise UserError(*(f"{path}: {_message(problem)}" for problem in error.errors())) from None
 
 
-def _message(fault: dict) -> str:
-    key = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        return f"{key}: unknown key (its value: {fault['input']!r}); remove it or mend its spelling"
-    if fault["type"] == "missing":
+def _message(problem: dict) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: unknown key (its value: {problem['input']!r}); remove it or fix its spelling"
+    if problem["type"] == "missing":
         return f"{key}: missing; see presets/sample.yaml for every key"
-    value = "" if isinstance(fault["input"], dict | BaseModel) else f" is {fault['input']!r}:"
-    return f"{key}{value} {fault['msg'][0].lower()}{fault['msg'][1:]}"
+    value = "" if isinstance(problem["input"], dict | BaseModel) else f" is {problem['input']!r}:"
+    return f"{key}{value} {problem['msg'][0].lower()}{problem['msg'][1:]}"

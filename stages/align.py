@@ -14,17 +14,17 @@ def main(params_path: Path) -> None:
 
     A train face is placed by its out-of-fold points, a test face by the mean of the folds.
     """
-    from pipeline.align import first_points, mean_face, save_reference, write_aligned
-    from pipeline.annotations import formats
-    from pipeline.crops import CropStore
+    from pipeline.data.align import first_points, mean_face, save_reference, write_aligned
+    from pipeline.data.annotations import formats
+    from pipeline.data.crops import CropStore
     from pipeline.params import load_params
 
     params = load_params(params_path)
     data, align, root = params.data, params.align, Path(params.data.root)
     if not align.by:
         raise click.UsageError("align.by is []: there is no model whose points could place the crops")
-    partners = data.get_skeleton().flip
-    reference = mean_face(CropStore.open(CROPS / "train").keypoints, partners)
+    flip_indices = data.get_skeleton().flip
+    reference = mean_face(CropStore.open(CROPS / "train").keypoints, flip_indices)
     save_reference(ALIGNED, reference)
     points = first_points(RUNS, align.by[0], params.split.folds)
     for part, annotations in formats.read_parts(root, data.train, data.test, **data.layout()).items():

@@ -26,9 +26,9 @@ def main(
     Without --boxes and --box dlib's detector finds the faces (`pip install -e '.[detect]'`). A photo in which it finds
     none is named and left out; the exit code is 1 where it finds none at all. Params must be those of the training.
     """
-    from pipeline.align import load_reference
-    from pipeline.annotate import SecondLook, annotate, choose_members
-    from pipeline.boxes import find_boxes
+    from pipeline.data.align import load_reference
+    from pipeline.inference.annotate import SecondLook, annotate, choose_members
+    from pipeline.inference.boxes import find_boxes
     from pipeline.params import load_params
 
     params = load_params(params_path)

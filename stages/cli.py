@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.errors import UserError
+from pipeline.common.errors import UserError
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
@@ -31,7 +31,7 @@ def crops_folder(params: "Params", model: str) -> Path:  # noqa: F821
 
 params_option = click.option(
     "--params", "params_path", type=click.Path(path_type=Path), default="params.yaml", show_default=True,
-    help="The file with every knob.",
+    help="The file with every parameter.",
 )
 model_option = click.option("--model", help="A name under `models` in the params.  [default: first of train.models]")
 fold_option = click.option("--fold", type=int, required=True, help="The fold to hold out, one of split.folds.")
@@ -45,6 +45,6 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            for fault in error.faults:
-                click.echo(f"error: {fault}", err=True)
+            for problem in error.problems:
+                click.echo(f"error: {problem}", err=True)
             sys.exit(1)

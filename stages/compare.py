@@ -32,7 +32,7 @@ def main(experiments: tuple[str, ...], models: tuple[str, ...], form: str | None
     from json import dumps
     from tempfile import TemporaryDirectory
 
-    from pipeline.compare import as_json, compare, format_markdown, format_text, panels
+    from pipeline.evaluation.compare import as_json, compare, format_markdown, format_text, panels
 
     sides = [_parse(text) for text in (experiments if len(experiments) > 1 else ("", *(experiments or ("HEAD",))))]
     found = []
@@ -45,7 +45,7 @@ def main(experiments: tuple[str, ...], models: tuple[str, ...], form: str | None
             pair = pair or [(name, name) for name in models]
             found += compare(loaded[where], loaded[other_where], pair)
     if plot:
-        from pipeline.plots import draw_differences
+        from pipeline.plots.charts import draw_differences
 
         draw_differences(plot, panels(found))
     click.echo(dumps([as_json(one) for one in found], indent=2) if form == "json" else
@@ -62,7 +62,7 @@ def _parse(text: str) -> tuple[str, str | None]:
 
 def _load(where: str, folder: Path) -> object:
     """The experiment; `folder` takes what is fetched."""
-    from pipeline.experiments import folder_files, load_experiment, revision_files
+    from pipeline.evaluation.experiments import folder_files, load_experiment, revision_files
 
     local = where == "." or (Path(where) / RUNS).is_dir()
     locate = folder_files(Path(where)) if local else revision_files(Path(), where, folder)

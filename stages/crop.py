@@ -13,8 +13,8 @@ BOXES = {"photo": "the whole photo", "points": "a tight box around their points"
 @params_option
 def main(params_path: Path) -> None:
     """Cut every face from its photo into data/crops/{train,test}."""
-    from pipeline.annotations import formats
-    from pipeline.crops import write_crops
+    from pipeline.data.annotations import formats
+    from pipeline.data.crops import write_crops
     from pipeline.params import load_params
 
     params = load_params(params_path)

@@ -25,8 +25,8 @@ def main(jobs: int | None, gpus: str, backend: str, address: str | None) -> None
     those of the models on aligned crops, then the rest. A fold that fails stops neither the others nor is forgotten:
     the command names it at the end.
     """
-    from pipeline.errors import UserError
-    from pipeline.parallel import Item, last_line, run_all
+    from pipeline.common.errors import UserError
+    from pipeline.common.parallel import Item, last_line, run_all
     from pipeline.params import load_params
 
     params = load_params(Path("params.yaml"))
@@ -58,7 +58,7 @@ def main(jobs: int | None, gpus: str, backend: str, address: str | None) -> None
 
 def _dvc(*arguments: str, capture: bool = False) -> str:
     """Run DVC; its own messages are the user's."""
-    from pipeline.parallel import environment
+    from pipeline.common.parallel import environment
 
     ended = subprocess.run([sys.executable, "-m", "dvc", *arguments], env=environment(), check=False, text=True,
                            stdout=subprocess.PIPE if capture else None)

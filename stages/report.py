@@ -11,10 +11,10 @@ from stages.cli import ALIGNED, CROPS, ENSEMBLE, FOLDS, REPORTS, RUNS, Command, 
 @params_option
 def main(params_path: Path) -> None:
     """Write reports/index.html and its pictures."""
-    from pipeline.crops import CropStore
-    from pipeline.metrics import build_metrics, load_history, load_results
+    from pipeline.data.crops import CropStore
+    from pipeline.evaluation.report import write_report
+    from pipeline.evaluation.results import build_metrics, load_history, load_results
     from pipeline.params import load_params
-    from pipeline.report import write_report
 
     params = load_params(params_path)
     data, names = params.data, {"models": params.members, "folds": params.split.folds}

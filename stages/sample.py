@@ -14,7 +14,7 @@ from stages.cli import Command, params_option
 def main(params_path: Path, out: Path) -> None:
     """Draw the built-in competition: photos, annotations and a solution."""
     from pipeline.params import load_params
-    from pipeline.sample import make_sample
+    from pipeline.synthetic.sample import make_sample
 
     sample = load_params(params_path).sample
     size = {"train_faces": sample.train_faces, "test_faces": sample.test_faces}

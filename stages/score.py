@@ -11,11 +11,11 @@ from stages.cli import CROPS, ENSEMBLE, FOLDS, REPORTS, RUNS, Command, params_op
 @params_option
 def main(params_path: Path) -> None:
     """Write metrics.json and reports/curves.csv, and print the tables."""
-    from pipeline.files import write_text
-    from pipeline.intervals import describe_coverage, measure_coverage
-    from pipeline.metrics import build_metrics, format_table, load_history, load_results, save_metrics
+    from pipeline.common.files import write_text
+    from pipeline.evaluation.intervals import describe_coverage, measure_coverage
+    from pipeline.evaluation.results import build_metrics, format_table, load_history, load_results, save_metrics
+    from pipeline.inference.predictions import Predictions
     from pipeline.params import load_params
-    from pipeline.predictions import Predictions
 
     params = load_params(params_path)
     data, names = params.data, {"models": params.members, "folds": params.split.folds}

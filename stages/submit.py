@@ -16,10 +16,10 @@ def main(checked: Path | None, params_path: Path) -> None:
     Beside it go a radius for each point (submit.intervals) and the faces to look at (submit.review).
     `--check FILE` needs nothing but the params and the test faces: data/crops/test, or else their annotations.
     """
-    from pipeline import lookup, submission
-    from pipeline.annotations import formats
-    from pipeline.crops import CropStore
-    from pipeline.intervals import write_intervals
+    from pipeline.data.annotations import formats
+    from pipeline.data.crops import CropStore
+    from pipeline.evaluation import lookup, submission
+    from pipeline.evaluation.intervals import write_intervals
     from pipeline.params import load_params
 
     params = load_params(params_path)

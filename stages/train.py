@@ -14,7 +14,7 @@ from stages.cli import Command, fold_option, model_option, params_option
 def main(model: str | None, fold: int, params_path: Path) -> None:
     """Train one fold of one model; goes on where an interrupted run of the same params stopped."""
     from pipeline.params import load_params
-    from pipeline.train import train_fold
+    from pipeline.training.train import train_fold
     from stages.cli import FOLDS, RESUME, crops_folder, run_folder
 
     params = load_params(params_path)

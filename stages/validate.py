@@ -21,10 +21,10 @@ def main(
 
     Exits with 1 where something is wrong. `--root DIR --train FILE` checks a data set without any params.
     """
-    from pipeline.errors import UserError
+    from pipeline.common.errors import UserError
+    from pipeline.data.validation import validate_files
+    from pipeline.keypoints.skeleton import get_skeleton
     from pipeline.params import load_params
-    from pipeline.skeleton import get_skeleton
-    from pipeline.validation import validate_files
 
     points, how = get_skeleton(skeleton) if skeleton else None, {"format": format or "auto"}
     if root is None or train is None:
@@ -34,11 +34,11 @@ def main(
         how = {"format": format or data.format, "points": data.points, "box": data.box}
     reports = validate_files(Path(root), train, test, points, **how)
     for report in reports:
-        click.echo(f"{report.file}: {report.faces} faces in {report.photos} photos, {len(report.faults)} faults")
+        click.echo(f"{report.file}: {report.faces} faces in {report.photos} photos, {len(report.problems)} problems")
         for note, count in report.notes.items():
             click.echo(f"  {count:6} {note}")
-    if faults := [fault for report in reports for fault in report.faults]:
-        raise UserError(*faults)
+    if problems := [problem for report in reports for problem in report.problems]:
+        raise UserError(*problems)
 
 
 if __name__ == "__main__":

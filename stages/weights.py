@@ -15,7 +15,7 @@ def main(name: str, out: Path) -> None:
 
     For `network.pretrained` where timm's hub, which `pretrained: true` asks, is out of reach.
     """
-    from pipeline.weights import fetch_weights
+    from pipeline.common.weights import fetch_weights
 
     click.echo(fetch_weights(name, out))
 

@@ -14,8 +14,8 @@ from ruamel.yaml import YAML
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
-from pipeline import geometry
-from pipeline.skeleton import Skeleton
+from pipeline.keypoints import geometry
+from pipeline.keypoints.skeleton import Skeleton
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 WEIGHTS = Path(__file__).parents[2] / "shared" / "weights"
@@ -37,7 +37,7 @@ def ibug() -> Path:
 @pytest.fixture(scope="session")
 def competition(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 train and 6 test faces of the built-in competition."""
-    from pipeline.sample import make_sample
+    from pipeline.synthetic.sample import make_sample
 
     root = tmp_path_factory.mktemp("competition") / "sample"
     make_sample(root, train_faces=24, test_faces=6, seed=3)
@@ -47,19 +47,19 @@ def competition(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def store(competition: Path, tmp_path_factory: pytest.TempPathFactory):
     """The train part of the tiny competition, cropped to 32 pixels."""
-    from pipeline.annotations import dlib_xml
-    from pipeline.crops import CropStore, write_crops
+    from pipeline.data.annotations import dlib_xml
+    from pipeline.data.crops import CropStore, write_crops
 
     folder = tmp_path_factory.mktemp("crops") / "train"
     annotations = dlib_xml.read(competition / "train.xml", 68)
-    write_crops(annotations, competition, folder, size=32, margin=1.4, down=0.1, slack=1.5, color="grey", jobs=1)
+    write_crops(annotations, competition, folder, size=32, margin=1.4, shift_y=0.1, padding=1.5, color="grey", jobs=1)
     return CropStore.open(folder)
 
 
 @pytest.fixture
 def faces():
     """Eight grey crops whose affine doubles, each with the same five points; of face 7 all are missing."""
-    from pipeline.crops import CropStore
+    from pipeline.data.crops import CropStore
 
     affine = geometry.compose(np.array([[2.0, 0, 0.5], [0, 2.0, 0.5]]), geometry.translation(-100, -50))
     table = pd.DataFrame({"face": np.arange(8), "width": 30.0, "height": 32.0})

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.errors import UserError
+from pipeline.common.errors import UserError
 from pipeline.params import load_names, load_params
 
 ROOT = Path(__file__).parents[1]
@@ -52,7 +52,7 @@ def test_scientific_notation_is_a_number(tmp_path):
     assert {model.lr for model in params.models.values()} == {1e-5}
 
 
-def test_all_faults_at_once_each_naming_key_value_and_what_is_allowed(tmp_path):
+def test_all_problems_at_once_each_naming_key_value_and_what_is_allowed(tmp_path):
     def spoil(values):
         values["crop"]["size"] = "big"
         values["crop"]["sise"] = 3
@@ -66,7 +66,7 @@ def test_all_faults_at_once_each_naming_key_value_and_what_is_allowed(tmp_path):
     path = changed(tmp_path, spoil)
     with pytest.raises(UserError) as error:
         load_params(path)
-    faults = "\n".join(error.value.faults)
+    problems = "\n".join(error.value.problems)
     for wanted in (
         "crop.size is 'big': input should be a valid integer",
         "crop.sise: unknown key",
@@ -77,9 +77,9 @@ def test_all_faults_at_once_each_naming_key_value_and_what_is_allowed(tmp_path):
         "train.seed: missing",
         "models.unet.network",
     ):
-        assert wanted in faults
-    assert len(error.value.faults) == 8
-    assert all(str(path) in fault for fault in error.value.faults)
+        assert wanted in problems
+    assert len(error.value.problems) == 8
+    assert all(str(path) in problem for problem in error.value.problems)
 
 
 def test_models_to_train_must_be_described(tmp_path):
@@ -142,7 +142,7 @@ def test_a_skeleton_is_a_name_or_a_few_lines(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("skeleton", "faults"),
+    ("skeleton", "problems"),
     [
         ("ibug69", ["data.skeleton is 'ibug69': value error, unknown skeleton 'ibug69': choose one of ibug68, imm58"]),
         (68, ["data.skeleton is 68: value error, neither a name nor a mapping"]),
@@ -154,12 +154,12 @@ def test_a_skeleton_is_a_name_or_a_few_lines(tmp_path):
             "data.skeleton pairs: point 2 is not one of 0 to 1", "data.skeleton eyes: [1, 1] is not two different"]),
     ],
 )
-def test_each_fault_of_a_skeleton_is_named(tmp_path, skeleton, faults):
+def test_each_problems_of_a_skeleton_is_named(tmp_path, skeleton, problems):
     path = changed(tmp_path, lambda values: values["data"].update(skeleton=skeleton))
     with pytest.raises(UserError) as error:
         load_params(path)
-    assert len(error.value.faults) == len(faults)
-    for found, wanted in zip(error.value.faults, faults, strict=True):
+    assert len(error.value.problems) == len(problems)
+    for found, wanted in zip(error.value.problems, problems, strict=True):
         assert f"{path}: {wanted}" in found
 
 

@@ -2,8 +2,8 @@
 
 from torch import nn
 
-from pipeline.codecs import CODECS, Gaussian, Heatmap, Regression
-from pipeline.errors import UserError
+from pipeline.common.errors import UserError
+from pipeline.models.codecs import CODECS, Gaussian, Heatmap, Regression
 from pipeline.models.resnet import ResNet
 from pipeline.models.simplenet import SimpleNet
 from pipeline.models.smallcnn import SmallCNN
@@ -35,7 +35,7 @@ def build_model(
         fitting = "regression" if model_class.kind == "points" else "heatmap or gaussian"
         raise UserError(f"a {model_class.__name__} makes {model_class.kind}: its codec must be {fitting}")
     model = model_class(
-        **network, num_points=num_points, in_chans=channels, size=size, margin=codec.get("margin", 0.0)
+        **network, num_points=num_points, in_chans=channels, size=size, padding=codec.get("padding", 0.0)
     )
     strides = {} if codec_class is Regression else {"stride": model.stride}
     return model, codec_class(size=size, **strides, **codec)

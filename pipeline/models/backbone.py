@@ -12,7 +12,7 @@ from timm.layers import ConvNormAct
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
-from pipeline.errors import UserError
+from pipeline.common.errors import UserError
 
 
 def create_backbone(

@@ -23,7 +23,7 @@ class ResNet(nn.Module):
 
     def __init__(
         self, *, backbone: str, pretrained: bool | str, width: float, stem: str, head: str,
-        dropout: float, num_points: int, in_chans: int, size: int, margin: float = 0.0,
+        dropout: float, num_points: int, in_chans: int, size: int, padding: float = 0.0,
     ) -> None:
         super().__init__()
         self.normalize = Normalize.of(backbone, in_chans)

@@ -25,7 +25,7 @@ class SimpleNet(nn.Module):
 
     def __init__(
         self, *, channels: list[int], hidden: list[int], dropout: float, num_points: int, in_chans: int, size: int,
-        margin: float = 0.0,
+        padding: float = 0.0,
     ) -> None:
         super().__init__()
         side = size

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from pipeline.errors import UserError
+from pipeline.common.errors import UserError
 from pipeline.models.backbone import Normalize, halved, in_float32
 
 
@@ -26,7 +26,7 @@ class SmallCNN(nn.Module):
 
     def __init__(
         self, *, channels: list[int], kernels: list[int], hidden: int, num_points: int, in_chans: int, size: int,
-        margin: float = 0.0,
+        padding: float = 0.0,
     ) -> None:
         super().__init__()
         if len(kernels) != len(channels):

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from timm.layers import ConvNormAct
 from torch import Tensor, nn
 
-from pipeline.codecs import heatmap_pad
-from pipeline.errors import UserError
+from pipeline.common.errors import UserError
 from pipeline.models.backbone import Normalize, PlainEncoder, create_backbone, in_float32
+from pipeline.models.codecs import heatmap_pad
 
 PLAIN = [64, 128, 256, 512, 1024]  # channels of the levels of Ronneberger's encoder
 
@@ -39,29 +39,29 @@ class Up(nn.Module):
 class UNet(nn.Module):
     """Encoder and decoder with skips (Ronneberger et al., MICCAI 2015), the encoder being theirs or a timm backbone.
 
-    Each entry of `decoder` doubles the resolution, so the heatmaps have the stride of the encoder's last features
-    halved `len(decoder)` times: 4 for a ResNet and three entries, 1 for the plain encoder. The last block works on a
+    Each entry of `decoder_channels` doubles the resolution, so the heatmaps have the stride of the encoder's last features
+    halved `len(decoder_channels)` times: 4 for a ResNet and three entries, 1 for the plain encoder. The last block works on a
     frame of empty cells around the features, where its convolutions place what lies beyond the crop.
 
     Args:
         backbone: "plain", or a name of timm's: see `create_backbone`, also for pretrained, width and in_chans.
         upsample: see `Up`.
-        decoder: channels of each decoder block, deepest first.
+        decoder_channels: channels of each decoder block, deepest first.
         num_points: K.
         size: side of the input in pixels.
-        margin: pixels beyond the crop that the heatmaps cover; at most two cells, the reach of the last block.
+        padding: pixels beyond the crop that the heatmaps cover; at most two cells, the reach of the last block.
     """
 
     kind = "heatmaps"
 
     def __init__(
-        self, *, backbone: str, pretrained: bool | str, width: float, decoder: list[int], upsample: str,
-        num_points: int, in_chans: int, size: int, margin: float,
+        self, *, backbone: str, pretrained: bool | str, width: float, decoder_channels: list[int], upsample: str,
+        num_points: int, in_chans: int, size: int, padding: float,
     ) -> None:
         super().__init__()
         if backbone == "plain":
             self.normalize = Normalize(in_chans)
-            widths = _plain_widths(pretrained, width, len(decoder))
+            widths = _plain_widths(pretrained, width, len(decoder_channels))
             strides = [2**level for level in range(len(widths))]
             self.backbone = PlainEncoder(in_chans, widths)
         else:
@@ -70,17 +70,17 @@ class UNet(nn.Module):
                 backbone, pretrained=pretrained, in_chans=in_chans, width=width, features_only=True
             )
             widths, strides = self.backbone.feature_info.channels(), self.backbone.feature_info.reduction()
-        if len(decoder) >= len(widths):
+        if len(decoder_channels) >= len(widths):
             most = len(widths) - 1
-            raise UserError(f"network.decoder has {len(decoder)} entries; {backbone} has features for {most}")
-        self.stride = strides[-1 - len(decoder)]
-        if margin > 2 * self.stride:
-            raise UserError(f"codec.margin is {margin}: at most {2 * self.stride} (two cells of {self.stride} pixels)")
-        pads = [0] * (len(decoder) - 1) + [heatmap_pad(margin, self.stride)]
-        inputs = [widths[-1], *decoder[:-1]]
+            raise UserError(f"network.decoder_channels has {len(decoder_channels)} entries; {backbone} has features for {most}")
+        self.stride = strides[-1 - len(decoder_channels)]
+        if padding > 2 * self.stride:
+            raise UserError(f"codec.padding is {padding}: at most {2 * self.stride} (two cells of {self.stride} pixels)")
+        pads = [0] * (len(decoder_channels) - 1) + [heatmap_pad(padding, self.stride)]
+        inputs = [widths[-1], *decoder_channels[:-1]]
         skips = widths[-2 :: -1]
-        self.decoder = nn.ModuleList(map(Up, inputs, skips, decoder, pads, repeat(upsample)))
-        self.head = nn.Conv2d(decoder[-1], num_points, 1)
+        self.decoder = nn.ModuleList(map(Up, inputs, skips, decoder_channels, pads, repeat(upsample)))
+        self.head = nn.Conv2d(decoder_channels[-1], num_points, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, S, S) uint8 → (B, K, H, W)."""

@@ -1,0 +1,1 @@
+"""Errors, atomic files, parallel work and pretrained weights."""

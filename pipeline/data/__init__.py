@@ -1,0 +1,1 @@
+"""Data sets: annotations, images, crops and folds."""

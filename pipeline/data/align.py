@@ -1,0 +1,104 @@
+"""Crops made upright and to size by points that a first model found: a second look at every face.
+
+Legend: N faces, K points.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.common.errors import UserError
+from pipeline.common.files import read_arrays, write_arrays
+from pipeline.data.annotations import Annotations
+from pipeline.data.crops import write_store
+from pipeline.inference.ensemble import average_folds, pool_oof
+from pipeline.inference.predictions import load_runs
+from pipeline.inference.shape import SMALLEST, normalise
+from pipeline.keypoints import geometry
+
+REFERENCE = "face.npz"
+
+
+def mean_face(keypoints: np.ndarray, flip_indices: np.ndarray) -> np.ndarray:
+    """The mean shape of the faces that have all their points, and of their mirror images, so that it stands upright.
+
+    Args:
+        keypoints: (N, K, 2) photo pixels, NaN where missing.
+        flip_indices: (K,) each point's partner in the mirror image.
+
+    Returns:
+        (K, 2) around (0, 0), in units of its root mean square distance to it.
+
+    Raises:
+        UserError: no face with at least two points apart has them all.
+    """
+    complete = keypoints[np.isfinite(keypoints).all((1, 2))].astype(np.float64)
+    shapes, size = normalise(complete)
+    if not (size > SMALLEST).any():
+        raise UserError("align: no train face has all its points, and two of them apart; set align.by and "
+                        "align.models to []")
+    shape = shapes[size > SMALLEST].mean(0).reshape(-1, 2)
+    shape = (shape + geometry.flip_points(shape, 1, flip_indices)) / 2
+    return shape / np.sqrt(np.square(shape).sum(-1).mean())
+
+
+def align_affine(points: np.ndarray, reference: np.ndarray, *, size: int, margin: float) -> np.ndarray:
+    """The affine photo → crop that lays each face on the reference: a rotation, a scale and a shift.
+
+    The rotation is that of the least squares fit (Umeyama, PAMI 1991); the scale makes the points as large as those of
+    the reference.
+
+    Args:
+        points: (N, K, 2) photo pixels.
+        reference: (K, 2), see `mean_face`; the box around it comes to lie in the middle of the crop.
+        size: side of the crop in pixels.
+        margin: side of the crop, in longer sides of the box around the reference.
+
+    Returns:
+        (N, 2, 3) float64.
+    """
+    points = np.asarray(points, np.float64)
+    centre = points.mean(1)
+    low, high = reference.min(0), reference.max(0)
+    complex_points = (points - centre[:, None]) @ [1, 1j]
+    fit = (complex_points.conj() * (reference @ [1, 1j])).sum(1)
+    spread = np.maximum(np.sqrt(np.square(np.abs(complex_points)).mean(1)), SMALLEST)
+    scale = size / (margin * (high - low).max())  # of the reference
+    turn = scale / spread * np.exp(1j * np.angle(fit))
+    linear = np.stack([turn.real, -turn.imag, turn.imag, turn.real], axis=-1).reshape(-1, 2, 2)
+    middle = (size - 1) / 2 - (low + high) / 2 * scale
+    shift = middle - np.einsum("nij,nj->ni", linear, centre)
+    return np.concatenate([linear, shift[..., None]], axis=-1)
+
+
+def save_reference(folder: Path, reference: np.ndarray) -> None:
+    """Write what `mean_face` made into the folder of the aligned crops."""
+    write_arrays(folder / REFERENCE, reference=reference)
+
+
+def load_reference(folder: Path) -> np.ndarray:
+    """Read what `save_reference` wrote; a UserError names the file where it is missing or broken."""
+    return read_arrays(folder / REFERENCE, ["reference"], "run the align stage (`dvc repro align`) first")["reference"]
+
+
+def first_points(runs: Path, model: str, folds: Sequence[int]) -> dict[str, np.ndarray]:
+    """The points (N, K, 2) that a model found: out of fold for `train`, the mean of its folds for `test`."""
+    oof, test = (load_runs(runs, [model], folds, part)[model] for part in ("oof", "test"))
+    return {"train": pool_oof(oof).points, "test": average_folds(list(test.values())).points}
+
+
+def write_aligned(
+    annotations: Annotations, root: Path, folder: Path, points: np.ndarray, reference: np.ndarray, *,
+    size: int, margin: float, **how: object,
+) -> None:
+    """Cut every face by points that are known of it: see `align_affine`, else `crops.write_store`.
+
+    Raises:
+        UserError: these are not points of these faces.
+    """
+    if len(points) != len(annotations):
+        raise UserError(f"{folder}: {len(annotations)} faces, but points of {len(points)}; run the crop, split, train "
+                        "and predict stages again")
+    affines = align_affine(points, reference, size=size, margin=margin)
+    write_store(annotations, root, folder, affines, size=size, **how)

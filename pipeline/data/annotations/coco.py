@@ -1,0 +1,117 @@
+"""COCO keypoint JSON: `images` (id, file_name) and `annotations` (image_id, keypoints, bbox).
+
+`keypoints` is x, y, v of each point: v is 0 where the point is missing (its x and y are not read), 1 where it is
+hidden, 2 where it is seen. `bbox` is left, top, width, height and may be absent. Coordinates count pixels from 0.
+Annotations with `iscrowd` 1 are left out. A file without annotations stands for one face an image, without points.
+JSON has no lines to speak of, so messages name the record.
+"""
+
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from pipeline.data.annotations import Annotations, tabulate
+from pipeline.data.annotations.fields import MAX_PIXEL, NO_BOX, count_problem, path_problem, read_text
+
+
+def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[str]]:
+    """Read one file.
+
+    Args:
+        path: the JSON file; its file names are relative to the data folder.
+        num_points: K. None: that of the first good annotation.
+
+    Returns:
+        The faces that could be read, in the order of the file; and what is wrong with the others.
+    """
+    content, problems = _load(path)
+    images, wrong = _images(content.get("images", []))
+    problems += [f"{path}: {reason}" for reason in wrong]
+    if not content.get("annotations"):
+        rows = [(face, name, *NO_BOX, f"{path}: images[{position}]")
+                for face, (position, name) in enumerate(images.values())]
+        return tabulate(rows, None), problems or ([] if rows else [f"{path}: has no images and no annotations"])
+    rows, points, face = [], [], -1
+    for position, record in enumerate(content["annotations"]):
+        if isinstance(record, dict) and record.get("iscrowd") == 1:
+            continue
+        face += 1
+        image, box, found, wrong = _annotation(record, images, num_points)
+        problems += [f"{path}: annotations[{position}]: face {face} ({image[:80]}): {reason}" for reason in wrong]
+        if not wrong:
+            num_points = len(found)
+            rows.append((face, image, *box, f"{path}: annotations[{position}]"))
+            points.append(found)
+    return tabulate(rows, points), problems
+
+
+def _load(path: Path) -> tuple[dict, list[str]]:
+    """The object in a file, with lists for `images` and `annotations`; {} and what is wrong where it is none."""
+    text, problems = read_text(path, "COCO JSON")
+    if problems:
+        return {}, problems
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        return {}, [f"{path}:{error.lineno}: broken JSON ({error.msg}, column {error.colno})"]
+    except (ValueError, RecursionError):  # a number of thousands of digits; lists in lists in lists
+        return {}, [f"{path}: broken JSON (numbers too long or lists too deep); COCO JSON is expected"]
+    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
+        return {}, [f"{path}: no list 'images'; COCO JSON is expected"]
+    if not isinstance(content.get("annotations") or [], list):
+        return {}, [f"{path}: 'annotations' is not a list"]
+    return content, []
+
+
+def _images(records: list) -> tuple[dict[int | str, tuple[int, str]], list[str]]:
+    """id → position in the file and path of each image, and what is wrong."""
+    found, problems = {}, []
+    for position, record in enumerate(records):
+        record = record if isinstance(record, dict) else {}
+        key, name = record.get("id"), record.get("file_name")
+        if not _is_id(key) or not isinstance(name, str):
+            problems.append(f"images[{position}]: needs an 'id' and a 'file_name'")
+        elif reason := path_problem(name):
+            problems.append(f"images[{position}]: {reason}")
+        elif key in found:
+            problems.append(f"images[{position}]: id {key!r} comes twice")
+        else:
+            found[key] = (position, PurePosixPath(name).as_posix())
+    return found, problems
+
+
+def _annotation(record: Any, images: dict, num_points: int | None) -> tuple[str, tuple, np.ndarray, list[str]]:
+    """Image, box and points (K, 2) of one annotation, and what is wrong with it."""
+    record, problems = record if isinstance(record, dict) else {}, []
+    key, values, box = record.get("image_id"), record.get("keypoints"), record.get("bbox", [])
+    image = images[key][1] if _is_id(key) and key in images else "?"
+    if image == "?":
+        problems.append(f"image_id {str(key)[:40]!r} is not among the images")
+    if not isinstance(box, list) or len(box) not in (0, 4) or not all(map(_is_pixel, box)):
+        problems.append("bbox is not left, top, width, height in pixels")
+    if not isinstance(values, list) or not values or len(values) % 3:
+        return image, NO_BOX, np.empty((0, 2)), [*problems, "keypoints are not x, y, v of each point"]
+    if reason := count_problem(len(values) // 3, num_points):
+        problems.append(reason)
+    points = []
+    for index in range(len(values) // 3):
+        x, y, seen = values[3 * index : 3 * index + 3]
+        if isinstance(seen, bool) or seen not in (0, 1, 2):
+            problems.append(f"point {index}: visibility {str(seen)[:40]} is not 0, 1 or 2")
+        elif seen and not (_is_pixel(x) and _is_pixel(y)):
+            problems.append(f"point {index}: x={str(x)[:40]}, y={str(y)[:40]} are not numbers of pixels")
+        else:
+            points.append((x, y) if seen else (np.nan, np.nan))
+    if problems:
+        return image, NO_BOX, np.empty((0, 2)), problems
+    return image, tuple(map(float, box)) if box else NO_BOX, np.array(points, np.float64), []
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int | str) and not isinstance(value, bool)
+
+
+def _is_pixel(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MAX_PIXEL

@@ -1,0 +1,210 @@
+"""dlib's XML: `<image file><box top left width height><part name x y/>…`, as iBUG 300-W's labels come.
+
+The file may come from strangers: it is read by expat as a stream, any DOCTYPE is refused (so there are no entities
+to expand and nothing external to fetch), and no image path may leave the data folder. expat and not lxml because
+libxml2 stores line numbers in 16 bits and guesses, off by one, beyond 65,535; label files are longer than that.
+"""
+
+import re
+from array import array
+from itertools import groupby
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryFile
+from typing import BinaryIO
+from xml.parsers import expat
+from xml.sax.saxutils import escape, quoteattr
+
+import numpy as np
+
+from pipeline.common.errors import UserError
+from pipeline.common.pieces import pieces, scratch
+from pipeline.data.annotations import BOX, Annotations, tabulate, tabulate_columns
+from pipeline.data.annotations.fields import MAX_POINTS, number, path_problem
+
+PARENT = {"image": "images", "box": "image", "part": "box"}
+
+
+def read(path: Path, num_points: int | None = None) -> Annotations:
+    """Read every face of a dlib XML file, in the order of the file.
+
+    Args:
+        path: the XML file.
+        num_points: K. None: the largest index in the file plus one.
+
+    Returns:
+        The faces. A point without a `<part>` is NaN; keypoints is None where no box has any part.
+        Boxes that dlib marks `ignore='1'` are left out.
+
+    Raises:
+        UserError: naming every problem of the file at once, with file, line and face.
+    """
+    annotations, problems = parse(path, num_points)
+    if problems:
+        raise UserError(*problems)
+    return annotations
+
+
+def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[str]]:
+    """As `read`, but returns the problems beside those faces whose box could be read.
+
+    The index of `faces` is the face's number in the file, so it has gaps where a box is faulty.
+    """
+    try:
+        with Path(path).open("rb") as file, TemporaryFile() as spool:
+            if not any(line.strip() for line in file):
+                return tabulate([], None), [f"{path}: is empty; dlib XML is expected"]
+            file.seek(0)
+            parser = _Parser(path, num_points, spool)
+            parser.feed(file)
+            return parser.annotations(num_points), parser.problems
+    except OSError as error:
+        return tabulate([], None), [f"{path}: cannot be read ({error.strerror}); check the path"]
+
+
+def write(path: Path, annotations: Annotations, comment: str = "") -> None:
+    """Write faces as dlib XML that `read` reads back exactly; missing points get no `<part>`."""
+    lines = ["<?xml version='1.0' encoding='UTF-8'?>", "<dataset>", f"<comment>{escape(comment)}</comment>", "<images>"]
+    rows = list(annotations.faces.itertuples(index=False))
+    for image, group in groupby(enumerate(rows), key=lambda item: item[1].image):
+        lines.append(f"  <image file={quoteattr(image)}>")
+        for i, row in group:
+            box = " ".join(f"{name}='{_text(getattr(row, name))}'" for name in BOX)
+            parts = [] if annotations.keypoints is None else _parts(annotations.keypoints[i])
+            lines += [f"    <box {box}>", *parts, "    </box>"]
+        lines.append("  </image>")
+    Path(path).write_text("\n".join([*lines, "</images>", "</dataset>", ""]), encoding="utf-8")
+
+
+def _parts(points: np.ndarray) -> list[str]:
+    return [
+        f"      <part name='{j:02d}' x='{_text(x)}' y='{_text(y)}'/>"
+        for j, (x, y) in enumerate(points) if np.isfinite(x) and np.isfinite(y)
+    ]
+
+
+def _text(value: float) -> str:
+    return str(value).removesuffix(".0")
+
+
+class _Refused(Exception):
+    pass
+
+
+class _Parser:
+    """The state of one pass over a file: what was read and what was wrong."""
+
+    def __init__(self, path: Path, num_points: int | None, spool: BinaryIO) -> None:
+        self.path, self.limit = path, num_points or MAX_POINTS
+        self.problems: list[str] = []
+        self.faces, self.lines, self.boxes = array("q"), array("q"), array("d")  # of each row: number, line; 4 numbers
+        self.images: list[str] = []  # of each row
+        self.counts, self.points = array("q"), spool  # of each row: P; (P, 3) float32 index, x, y
+        self.stack: list[str] = []  # open tags
+        self.face, self.image, self.usable, self.kept, self.parts = -1, "", False, False, None
+        self.expat = expat.ParserCreate()
+        self.expat.StartElementHandler = self.start
+        self.expat.EndElementHandler = self.end
+        self.expat.StartDoctypeDeclHandler = self.refuse
+
+    def feed(self, file: BinaryIO) -> None:
+        try:
+            self.expat.ParseFile(file)
+        except _Refused:
+            pass  # noted in problems where it was raised
+        except expat.ExpatError as error:
+            reason = expat.ErrorString(error.code)
+            self.problems.append(f"{self.path}:{error.lineno}: broken XML ({reason}, column {error.offset + 1})")
+        except (LookupError, ValueError) as error:
+            self.problems.append(f"{self.path}:1: the encoding in the XML header is not known ({error}); save as UTF-8")
+        if not self.problems and self.face < 0:
+            self.problems.append(f"{self.path}: has no faces; <images><image file=…><box …/> is expected")
+
+    def refuse(self, *_: object) -> None:
+        self.problem("has a DOCTYPE, which is refused; remove it")
+        raise _Refused
+
+    def problem(self, message: str, face: int | None = None) -> None:
+        where = "" if face is None else f"face {face} ({self.image}): "
+        self.problems.append(f"{self.path}:{self.expat.CurrentLineNumber}: {where}{message}")
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        parent = self.stack[-1] if self.stack else None
+        self.stack.append(tag)
+        if tag not in PARENT:
+            return
+        if parent != PARENT[tag]:
+            self.parts = None
+            self.problem(f"<{tag}> inside {f'<{parent}>' if parent else 'nothing'}; it belongs into <{PARENT[tag]}>")
+        else:
+            {"image": self.on_image, "box": self.on_box, "part": self.on_part}[tag](attributes)
+
+    def end(self, tag: str) -> None:
+        self.stack.pop()
+        if tag == "box" and self.parts is not None:
+            if self.parts and self.kept:
+                self.counts[-1] = len(self.parts)
+                self.points.write(np.array([(index, *point) for index, point in self.parts.items()], np.float32))
+            self.parts = None
+
+    def on_image(self, attributes: dict[str, str]) -> None:
+        self.image = attributes.get("file", "")
+        reason = path_problem(self.image) if "file" in attributes else "<image> has no attribute 'file'"
+        self.usable = reason is None
+        if reason:
+            self.problem(reason)
+
+    def on_box(self, attributes: dict[str, str]) -> None:
+        self.parts = None
+        if attributes.get("ignore") == "1":
+            return
+        self.face += 1
+        values = self.numbers(attributes, BOX)
+        self.parts = {}  # parts of a faulty box are still checked
+        self.kept = values is not None and self.usable
+        if self.kept:
+            self.faces.append(self.face)
+            self.lines.append(self.expat.CurrentLineNumber)
+            self.boxes.extend(values)
+            self.images.append(PurePosixPath(self.image).as_posix())
+            self.counts.append(0)  # until the box ends
+
+    def on_part(self, attributes: dict[str, str]) -> None:
+        if self.parts is None:
+            return
+        name = attributes.get("name")
+        if name is None:
+            return self.problem("<part> has no attribute 'name'", self.face)
+        index = int(name) if re.fullmatch("[0-9]{1,9}", name) else self.limit
+        if index >= self.limit:
+            return self.problem(f"part {name!r} is unknown; names are the indices 0 to {self.limit - 1}", self.face)
+        if index in self.parts:
+            return self.problem(f"part {name!r} comes twice", self.face)
+        values = self.numbers(attributes, ["x", "y"], f"part {name!r}: ")
+        self.parts[index] = values or (np.nan, np.nan)
+
+    def numbers(self, attributes: dict[str, str], names: list[str], what: str = "") -> tuple[float, ...] | None:
+        """The attributes as floats; None, and a problem for each, where one is missing or not a number of pixels."""
+        found = [(name, attributes.get(name), number(attributes.get(name))) for name in names]
+        for name, text, value in found:
+            if text is None:
+                self.problem(f"{what}attribute {name!r} is missing", self.face)
+            elif value is None:
+                self.problem(f"{what}{name}={text!r} is not a number of pixels", self.face)
+        values = tuple(value for _, _, value in found)
+        return None if None in values else values
+
+    def annotations(self, num_points: int | None) -> Annotations:
+        """The table and the (N, K, 2) array of what was read."""
+        where = [f"{self.path}:{line}" for line in self.lines]
+        columns = self.faces, self.images, np.reshape(self.boxes, (-1, 4)), where
+        if not any(self.counts):
+            return tabulate_columns(*columns, None)
+        self.points.flush()
+        found = np.memmap(self.points, np.float32, "r").reshape(-1, 3).view(np.ndarray)
+        size = num_points or 1 + int(max(found[piece, 0].max() for piece in pieces(len(found))))
+        keypoints, start = scratch((len(self.faces), size, 2)), 0
+        for row, count in zip(keypoints, self.counts, strict=True):
+            row[:] = np.nan
+            row[found[start : start + count, 0].astype(int)] = found[start : start + count, 1:]
+            start += count
+        return tabulate_columns(*columns, keypoints)

@@ -1,0 +1,64 @@
+"""What all readers check: text files from strangers, numbers of pixels, paths, numbers of points."""
+
+import re
+from pathlib import Path
+
+MAX_POINTS = 2_000  # more are a mistake, and would only fill the memory
+MAX_PIXEL = 1e7  # so is a larger coordinate
+NO_BOX = (float("nan"),) * 4
+NUMBER = re.compile(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?\s*")
+
+
+def read_text(path: Path, what: str, encoding: str = "utf-8-sig") -> tuple[str, list[str]]:
+    """The text of a file, and why it cannot be read or decoded; `what` names the format that is expected."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        return "", [f"{path}: cannot be read ({error.strerror}); check the path"]
+    if not data.strip():
+        return "", [f"{path}: is empty; {what} is expected"]
+    try:
+        return data.decode(encoding), []
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        return "", [f"{path}:{line}: is not text in UTF-8; {what} is expected"]
+
+
+def number(text: str | None) -> float | None:
+    """A plain decimal number of pixels, or None: no NaN, no infinity, nothing beyond MAX_PIXEL."""
+    if text is None or not NUMBER.fullmatch(text):
+        return None
+    value = float(text)
+    return value if abs(value) < MAX_PIXEL else None
+
+
+def numbers(texts: list[str]) -> tuple[list[float], list[str]]:
+    """The numbers that could be read, and one problem for each text that is none."""
+    values = [number(text) for text in texts]
+    problems = [f"{text[:40]!r} is not a number of pixels" for text, value in zip(texts, values, strict=True)
+              if value is None]
+    return [value for value in values if value is not None], problems
+
+
+def path_problem(image: str) -> str | None:
+    """What is wrong with an image path of a data set, or None: it must be relative and stay in the data folder."""
+    if not image.strip():
+        return "the image path is empty"
+    if "\0" in image:
+        return f"image path {image!r} has a NUL"
+    if "\\" in image:
+        return f"image path {image!r} has a backslash; write forward slashes"
+    if image.startswith("/") or re.match(r"[A-Za-z]:", image):
+        return f"image path {image!r} is absolute; write it relative to the data folder"
+    if ".." in image.split("/"):
+        return f"image path {image!r} leaves the data folder; '..' is not allowed"
+    return None
+
+
+def count_problem(found: int, wanted: int | None) -> str | None:
+    """What is wrong with a number of points a face, or None; `wanted` is None where any will do."""
+    if wanted is None:
+        return f"{found} points a face are too many; at most {MAX_POINTS} are read" if found > MAX_POINTS else None
+    if found != wanted:
+        return f"{found} points a face, but {wanted} are expected; choose the skeleton of this file"
+    return None

@@ -1,0 +1,43 @@
+"""Data sets with one annotation file a photo, as .pts and .asf come."""
+
+import glob
+import os
+from pathlib import Path
+
+from pipeline.data.annotations.fields import path_problem
+
+PHOTOS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+
+
+def list_files(root: Path, name: str, suffix: str) -> tuple[list[str], list[str]]:
+    """The annotation files of a data set, as sorted paths relative to the data folder, and what is wrong.
+
+    Args:
+        root: the data folder.
+        name: in it, a folder (searched with all that is below it), one file, or a pattern as `train/**/*.pts`.
+        suffix: of the files to take from a folder, as `.pts`; case does not matter.
+    """
+    path = root / name
+    if path.is_dir():
+        found = [file for file in path.rglob("*") if file.suffix.lower() == suffix and file.is_file()]
+    elif path.is_file():
+        found = [path]
+    else:
+        found = [root / file for file in glob.glob(name, root_dir=root, recursive=True) if (root / file).is_file()]
+    if not found:
+        return [], [f"{path}: no {suffix} files; name a folder of them, or a pattern as '**/*{suffix}'"]
+    names = sorted(Path(os.path.relpath(file, root)).as_posix() for file in found)
+    problems = [f"{root / file}: {reason}" for file in names if (reason := path_problem(file))]
+    return ([] if problems else names), problems
+
+
+def photo_beside(root: Path, name: str) -> tuple[str, str | None]:
+    """The photo with the stem of an annotation file, relative to the data folder; or what is wrong."""
+    path = root / name
+    found = sorted(file.name for file in path.parent.glob(f"{glob.escape(path.stem)}.*")
+                   if file.suffix.lower() in PHOTOS and file.stem == path.stem)
+    if len(found) == 1:
+        return (Path(name).parent / found[0]).as_posix(), None
+    if found:
+        return "", f"several photos beside it ({', '.join(found)}); keep one"
+    return "", f"no photo beside it; {path.stem}.jpg (or {', '.join(PHOTOS[1:4])}, …) is expected"

@@ -1,0 +1,204 @@
+"""Every annotation format: its reader by name, and what they share once the file is read.
+
+A data set is a file (or, for formats with one file a photo, a folder or a pattern) below the data folder. Photos are
+named relative to the data folder whatever the format.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.common.errors import UserError
+from pipeline.data.annotations import (
+    BOX,
+    Annotations,
+    asf,
+    coco,
+    csv_points,
+    dlib_xml,
+    kaggle_pixels,
+    pts,
+    tabulate,
+    wflw,
+)
+from pipeline.data.annotations.fields import path_problem
+from pipeline.data.images import Photos
+
+Reader = Callable[[Path, str, int | None], tuple[Annotations, list[str]]]
+HEAD = 1 << 16  # bytes that are looked at to recognise a file
+
+
+def _one_file(parse: Callable[[Path, int | None], tuple[Annotations, list[str]]]) -> Reader:
+    return lambda root, name, num_points: parse(root / name, num_points)
+
+
+FORMATS: dict[str, Reader] = {
+    "dlib_xml": _one_file(dlib_xml.parse),
+    "pts": pts.parse,
+    "asf": asf.parse,
+    "csv_points": _one_file(csv_points.parse),
+    "kaggle_pixels": _one_file(kaggle_pixels.parse),
+    "wflw": _one_file(wflw.parse),
+    "coco": _one_file(coco.parse),
+}
+
+
+def read(
+    root: Path, name: str, *, format: str = "auto", num_points: int | None = None,
+    points: Sequence[int] | None = None, box: str = "photo", labelled: bool = False,
+) -> Annotations:
+    """Read a data set of any format.
+
+    Args:
+        root: the data folder.
+        name: in it, the annotation file, or the folder or pattern of files.
+        format: a key of FORMATS, or "auto": see `recognise`.
+        num_points: K of the skeleton; None: as many as the data set has.
+        points: which of the data set's points to keep, by their indices, in this order; None keeps all.
+        box: what a face without a box gets: "photo" (all of it) or "points" (the tightest box that holds the centres
+            of all its points, also those that are not kept).
+        labelled: whether a data set without any points is a problem.
+
+    Returns:
+        The faces, each with a box; `boxes_made` says for how many `box` was used.
+
+    Raises:
+        UserError: naming every problem of the data set at once, each with file and line (JSON: record).
+    """
+    annotations, problems = parse(root, name, format=format, num_points=num_points, points=points, box=box)
+    if labelled and annotations.keypoints is None and not problems:
+        problems = [f"{root / name}: no face has any points; the faces to train on need them"]
+    if problems:
+        raise UserError(*problems)
+    return annotations
+
+
+def read_parts(
+    root: Path, train: str, test: str | None, *, num_points: int, **how: object
+) -> dict[str, Annotations]:
+    """The faces to train on, which have points, and those to predict, none where `test` is None; else see `read`."""
+    return {
+        "train": read(root, train, num_points=num_points, labelled=True, **how),
+        "test": read(root, test, **how) if test else tabulate([], None),
+    }
+
+
+def parse(
+    root: Path, name: str, *, format: str = "auto", num_points: int | None = None,
+    points: Sequence[int] | None = None, box: str = "photo",
+) -> tuple[Annotations, list[str]]:
+    """As `read`, but returns the problems beside those faces that could be read.
+
+    The index of `faces` is the face's number in the data set, so it has gaps where a face is faulty.
+    """
+    try:
+        format = recognise(root, name) if format == "auto" else format
+        if format not in FORMATS:
+            raise UserError(f"data.format {format!r}: choose auto or one of {', '.join(FORMATS)}")
+    except UserError as error:
+        return tabulate([], None), list(error.problems)
+    annotations, problems = FORMATS[format](root, name, None if points else num_points)
+    annotations, wrong = make_boxes(annotations, root, box)
+    problems = [*problems, *wrong]
+    if points is not None:
+        annotations, wrong = select_points(annotations, points, num_points)
+        problems += [f"{root / name}: {reason}" for reason in wrong]
+    return annotations, problems
+
+
+def recognise(root: Path, name: str) -> str:
+    """The format of a data set, by what a folder holds, by a file's suffix, or by how it begins.
+
+    Raises:
+        UserError: it cannot be read, or is of no known format.
+    """
+    path = root / name
+    if path.is_dir():
+        found = {file.suffix.lower() for file in path.rglob("*")} & {".pts", ".asf"}
+        if len(found) == 1:
+            return found.pop()[1:]
+        kinds = "both .pts and .asf files; set data.format" if found else "neither .pts nor .asf files; name a file"
+        raise UserError(f"{path}: this folder holds {kinds}")
+    if path.suffix.lower() in {".pts", ".asf"}:
+        return path.suffix.lower()[1:]
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD).removeprefix(b"\xef\xbb\xbf").lstrip()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    if not head:
+        raise UserError(f"{path}: is empty; annotations are expected")
+    if format := _of_content(head.decode("utf-8", "replace")):
+        return format
+    raise UserError(f"{path}: its format is not recognised; set data.format to one of {', '.join(FORMATS)}")
+
+
+def make_boxes(annotations: Annotations, root: Path, box: str) -> tuple[Annotations, list[str]]:
+    """Give every face without a box one: see `read`. Faces that cannot have one are left out, and why is said."""
+    faces = annotations.faces
+    without = faces[BOX].isna().all(axis=1).to_numpy()
+    if not without.any():
+        return annotations, []
+    if box == "photo":
+        size, reasons = Photos(root, annotations.photos).sizes(faces.image[without])
+        made = np.hstack([np.zeros_like(size), size])
+        reasons = [reason and f"photo {root / image} is {reason}"
+                   for reason, image in zip(reasons, faces.image[without], strict=True)]
+    elif box == "points":
+        made, reasons = _around(annotations.keypoints, without)
+    else:
+        raise UserError(f"data.box {box!r}: choose photo or points")
+    boxes = faces[BOX].to_numpy(copy=True)
+    boxes[without] = made
+    bad = np.zeros(len(faces), bool)
+    bad[without] = [bool(reason) for reason in reasons]
+    problems = [f"{row.where}: face {row.Index} ({row.image}): {reason}"
+              for row, reason in zip(faces[without].itertuples(), reasons, strict=True) if reason]
+    keypoints = None if annotations.keypoints is None else annotations.keypoints[~bad]
+    faces = faces.assign(**dict(zip(BOX, boxes.T, strict=True)))[~bad]
+    made = int((without & ~bad).sum())
+    return replace(annotations, faces=faces, keypoints=keypoints, boxes_made=made), problems
+
+
+def select_points(
+    annotations: Annotations, points: Sequence[int], num_points: int | None,
+) -> tuple[Annotations, list[str]]:
+    """Keep some of the points, by index, in this order; and what is wrong with the choice."""
+    if num_points is not None and len(points) != num_points:
+        return annotations, [f"data.points names {len(points)} points, but {num_points} are expected; choose the "
+                             "skeleton of these points"]
+    if annotations.keypoints is None or not len(annotations):
+        return annotations, []
+    last = annotations.keypoints.shape[1] - 1
+    if absent := [point for point in points if not 0 <= point <= last]:
+        return annotations, [f"data.points names {', '.join(map(str, absent))}, but the faces have points 0 to {last}"]
+    return replace(annotations, keypoints=annotations.keypoints[:, list(points)]), []
+
+
+def _around(keypoints: np.ndarray | None, rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """The tight boxes (M, 4) of the faces in the mask `rows`, and M times what is wrong."""
+    points = np.full((len(rows), 1, 2), np.nan) if keypoints is None or not keypoints.shape[1] else keypoints
+    points = points[rows].astype(np.float64)
+    low = np.where(np.isnan(points), np.inf, points).min(axis=1)
+    high = np.where(np.isnan(points), -np.inf, points).max(axis=1)
+    apart = (high > low).all(axis=1)
+    low, high = np.where(apart[:, None], low, 0), np.where(apart[:, None], high, 0)
+    reason = "has no box and too few points for one; set data.box to photo"
+    return np.hstack([low, high - low + 1]), ["" if fine else reason for fine in apart]
+
+
+def _of_content(head: str) -> str | None:
+    """The format of a file that begins like this."""
+    if head.startswith("<"):
+        return "dlib_xml"
+    if head.startswith("{"):
+        return "coco"
+    first = head.split("\n", 1)[0]
+    if "," in first or first.strip().lower() in csv_points.IMAGE:
+        return "kaggle_pixels" if "Image" in first.strip().split(",") else "csv_points"
+    if len(first.split()) >= 3 and not path_problem(first.split()[-1]):
+        return "wflw"
+    return None
+

@@ -1,0 +1,71 @@
+"""iBUG's .pts: one face a file, one point a line, with or without the header, the photo beside it.
+
+    version: 1
+    n_points: 68
+    {
+    303.783543 424.560822
+    …
+    }
+
+iBUG counts pixels from 1 (its tools were MATLAB); 1 is subtracted, so that the centre of the top-left pixel is (0, 0).
+The format has neither boxes nor missing points.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.data.annotations import Annotations, tabulate
+from pipeline.data.annotations.fields import NO_BOX, count_problem, numbers, read_text
+from pipeline.data.annotations.folder import list_files, photo_beside
+
+
+def parse(root: Path, name: str, num_points: int | None = None) -> tuple[Annotations, list[str]]:
+    """Read a data set of .pts files.
+
+    Args:
+        root: the data folder.
+        name: see `list_files`.
+        num_points: K. None: that of the first good file.
+
+    Returns:
+        The faces that could be read, in the order of their paths, without boxes; and what is wrong with the others.
+    """
+    files, problems = list_files(root, name, ".pts")
+    rows, points = [], []
+    for face, file in enumerate(files):
+        found, wrong = parse_points(root / file, num_points)
+        image, reason = photo_beside(root, file)
+        wrong += [f"{root / file}:1: {reason}"] if reason else []
+        problems += wrong
+        if not wrong:
+            num_points = len(found)
+            rows.append((face, image, *NO_BOX, f"{root / file}:1"))
+            points.append(found)
+    return tabulate(rows, points), problems
+
+
+def parse_points(path: Path, num_points: int | None = None) -> tuple[np.ndarray, list[str]]:
+    """The points of one file, (K, 2) float64 counted from 0, and what is wrong with it."""
+    text, problems = read_text(path, ".pts")
+    if problems:
+        return np.empty((0, 2)), problems
+    points, stated, line = [], None, 1
+    for line, content in enumerate(text.split("\n"), 1):
+        content = content.strip()
+        header = re.fullmatch(r"(?i)(version|n_points)\s*:\s*(\S*)", content)
+        if header and header[1].lower() == "n_points":
+            stated = (line, header[2])
+        elif content and not header and content not in "{}":
+            values, wrong = numbers(content.split())
+            wrong = wrong or ([] if len(values) == 2 else [f"{len(values)} numbers, but x and y are expected"])
+            problems += [f"{path}:{line}: {reason}" for reason in wrong]
+            points.append(values if not wrong else [np.nan, np.nan])
+    if stated and stated[1] != str(len(points)):
+        problems.append(f"{path}:{stated[0]}: n_points is {stated[1][:20]!r}, but {len(points)} points follow")
+    elif not points:
+        problems.append(f"{path}:{line}: no points; one x and y a line are expected")
+    elif reason := count_problem(len(points), num_points):
+        problems.append(f"{path}:{stated[0] if stated else 1}: {reason}")
+    return np.array(points, np.float64).reshape(-1, 2) - 1, problems

@@ -1,0 +1,56 @@
+"""WFLW's text lists: one face a line, space-separated, of any number of points K (WFLW's own is 98).
+
+`x0 y0 … left top right bottom pose expression illumination make-up occlusion blur path` (`list_98pt_rect_attr_*.txt`)
+or `x0 y0 … path` (`list_98pt_*.txt`). A box's right and bottom are taken as its last pixels. The six attributes, each
+0 or 1, tell the layouts apart; they are not kept. Coordinates count from 0. The format has no missing points.
+"""
+
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from pipeline.data.annotations import Annotations, tabulate
+from pipeline.data.annotations.fields import NO_BOX, count_problem, numbers, path_problem, read_text
+
+ATTRIBUTES = 6
+
+
+def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[str]]:
+    """Read one list.
+
+    Args:
+        path: the text file; photos are relative to the data folder (`WFLW_images`).
+        num_points: K. None: that of the first good line.
+
+    Returns:
+        The faces that could be read, in the order of the file; and what is wrong with the others.
+    """
+    text, problems = read_text(path, "a WFLW list")
+    rows, points = [], []
+    lines = [(line, content.split()) for line, content in enumerate(text.split("\n"), 1)]
+    for face, (line, cells) in enumerate((line, cells) for line, cells in lines if cells):
+        box, found, wrong = parse_line(cells, num_points)
+        problems += [f"{path}:{line}: face {face} ({cells[-1][:80]}): {reason}" for reason in wrong]
+        if not wrong:
+            num_points = len(found)
+            rows.append((face, PurePosixPath(cells[-1]).as_posix(), *box, f"{path}:{line}"))
+            points.append(found)
+    return tabulate(rows, points), problems
+
+
+def parse_line(cells: list[str], num_points: int | None = None) -> tuple[tuple[float, ...], np.ndarray, list[str]]:
+    """The box (NaN where there is none) and the points (K, 2) of one line's fields, and what is wrong with them."""
+    *cells, image = cells
+    boxed = len(cells) >= 4 + ATTRIBUTES and set(cells[-ATTRIBUTES:]) <= {"0", "1"}
+    end = len(cells) - (4 + ATTRIBUTES if boxed else 0)
+    values, problems = numbers(cells[: end + 4] if boxed else cells)
+    if reason := path_problem(image):
+        problems.append(reason)
+    if end < 2 or end % 2:
+        problems.append(f"{end} coordinates; as many x as y are expected")
+    elif reason := count_problem(end // 2, num_points):
+        problems.append(reason)
+    if problems:
+        return NO_BOX, np.empty((0, 2)), problems
+    left, top, right, bottom = values[end:] if boxed else NO_BOX
+    return (left, top, right - left + 1, bottom - top + 1), np.array(values[:end]).reshape(-1, 2), []

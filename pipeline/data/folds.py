@@ -1,0 +1,218 @@
+"""Groups of faces that must stay on one side of a split, and folds that keep them there.
+
+Faces belong together when they are from one photo by name (PHOTO_FACE, `_mirror`) or when their pictures are
+identical or mirrored near-duplicates by content, whatever they are called. N: faces, P: pairs, S: side of a crop.
+"""
+
+import re
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import pandas as pd
+from scipy.fft import dctn
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from pipeline.common.errors import UserError
+from pipeline.data.crops import CropStore
+
+# iBUG 300-W: PHOTO_FACE.jpg in AFW and HELEN, image_PHOTO.jpg in LFPW, `_mirror` before the dot. The folder counts.
+PHOTO_PATTERN = r"(?P<photo>(?:.*/)?(?:\d+(?=_\d+(?:_mirror)?\.\w+$)|[^/]+?(?=(?:_mirror)?\.\w+$)))"
+
+# In iBUG 300-W, true near-duplicates differ in at most 12 of 64 bits and correlate by at least 0.96; of the pairs that show two
+# different people in two different photos none correlates by more than 0.933 (see tests/test_folds.py).
+MAX_DISTANCE = 14
+MIN_CORRELATION = 0.95
+THUMBNAIL = 32
+BLOCK = 128  # faces compared with all others at once; bounds the memory
+
+
+def photo_names(images: Sequence[str], pattern: str | None = None) -> list[str]:
+    """The photo that each image shows, from its path.
+
+    Args:
+        images: paths relative to the data folder.
+        pattern: regular expression with a group named `photo`, matched from the start of the path; None means
+            PHOTO_PATTERN. For a data set with several photos a person, let `photo` catch the person.
+
+    Returns:
+        What `photo` caught, or the whole path where the pattern does not match.
+
+    Raises:
+        UserError: the pattern is no regular expression, lacks the group, or matches no image at all.
+    """
+    try:
+        regex = re.compile(pattern or PHOTO_PATTERN)
+    except re.error as error:
+        raise UserError(f"split.photo_pattern {pattern!r} is not a regular expression: {error}") from None
+    if "photo" not in regex.groupindex:
+        raise UserError(f"split.photo_pattern {pattern!r} has no group named photo; write (?P<photo>…)")
+    matches = [regex.match(image) for image in images]
+    if pattern and matches and not any(matches):
+        raise UserError(f"split.photo_pattern {pattern!r} matches no image, for example not {next(iter(images))!r}")
+    return [(match and match["photo"]) or image for image, match in zip(images, matches, strict=True)]
+
+
+def near_duplicate_pairs(
+    photos: np.ndarray, crops: np.ndarray, *, centre: float = 2 / 3,
+    max_distance: int = MAX_DISTANCE, min_correlation: float = MIN_CORRELATION,
+) -> np.ndarray:
+    """Faces whose whole photos, or whose faces, are the same picture, mirrored or not.
+
+    Args:
+        photos: (N, 32, 32) uint8 grey thumbnails of the whole photos.
+        crops: (N, S, S) grey or (N, S, S, 3) RGB uint8.
+        centre: the share of a crop's side that is compared, about its middle; best about the face box.
+        max_distance, min_correlation: see `similar_pairs`.
+
+    Returns:
+        (P, 2) int64, first < second, sorted, without repetition.
+    """
+    found = [similar_pairs(images, max_distance=max_distance, min_correlation=min_correlation)
+             for images in (photos, centre_thumbnails(crops, centre))]
+    return np.unique(np.concatenate(found), axis=0)
+
+
+def centre_thumbnails(crops: np.ndarray, centre: float) -> np.ndarray:
+    """(N, 32, 32) uint8 grey pictures of the middle of crops (N, S, S[, 3]), read one by one (they may be mapped)."""
+    cut = round(crops.shape[1] * (1 - centre) / 2)
+    thumbnails = np.empty((len(crops), THUMBNAIL, THUMBNAIL), np.uint8)
+    for i, crop in enumerate(crops):
+        middle = np.ascontiguousarray(crop[cut : len(crop) - cut, cut : len(crop) - cut])
+        grey = middle if middle.ndim == 2 else cv2.cvtColor(middle, cv2.COLOR_RGB2GRAY)
+        thumbnails[i] = cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+    return thumbnails
+
+
+def similar_pairs(
+    images: np.ndarray, *, max_distance: int = MAX_DISTANCE, min_correlation: float = MIN_CORRELATION,
+) -> np.ndarray:
+    """Pairs of grey images (N, H, W) that show the same, mirrored or not.
+
+    Candidates are those whose perceptual hashes differ in at most `max_distance` of 64 bits; of them, pairs remain
+    whose pixels have a normalised correlation of at least `min_correlation`. An image without contrast has none.
+
+    Returns:
+        (P, 2) int64, first < second, sorted, without repetition.
+    """
+    plain = perceptual_hash(images)
+    vectors = _standardised(images)
+    found = [np.empty((0, 2), np.int64)]
+    for other in (images, images[:, :, ::-1]):
+        hashes, others = perceptual_hash(other), _standardised(other)
+        for start in range(0, len(images), BLOCK):
+            distance = np.bitwise_count(plain[start : start + BLOCK, None] ^ hashes[None, start:])  # B N-start
+            first, second = np.nonzero(np.triu(distance <= max_distance, 1))
+            first, second = first + start, second + start
+            correlation = np.einsum("pd,pd->p", vectors[first], others[second])
+            found.append(np.stack([first, second], axis=1)[correlation >= min_correlation])
+    return np.unique(np.concatenate(found), axis=0)
+
+
+def perceptual_hash(images: np.ndarray) -> np.ndarray:
+    """pHash of grey images, (N, H, W) → (N,) uint64.
+
+    Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions, 2010. One bit for each
+    of the 8×8 lowest frequencies of the cosine transform: is it above their median? The mean brightness is left out
+    of the median.
+    """
+    low = dctn(images.astype(np.float32), axes=(1, 2), norm="ortho")[:, :8, :8].reshape(len(images), 64)
+    bits = low > np.median(low[:, 1:], axis=1, keepdims=True)
+    return np.packbits(bits, axis=1).view(np.uint64)[:, 0]
+
+
+def _standardised(images: np.ndarray) -> np.ndarray:
+    """(N, H·W) float32 of mean 0 and length 1, or all 0 for an image without contrast."""
+    flat = images.reshape(len(images), images.shape[1] * images.shape[2]).astype(np.float32)
+    flat -= flat.mean(axis=1, keepdims=True)
+    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-3)
+
+
+def groups(photos: Sequence[str], pairs: np.ndarray) -> np.ndarray:
+    """(N,) int64 group of each face: connected by the same photo name or by a pair (P, 2), directly or in steps.
+
+    Groups are numbered by first appearance.
+    """
+    size = len(photos)
+    names, _ = pd.factorize(np.asarray(photos, dtype=object))
+    first_of_name = np.full(names.max(initial=-1) + 1, size)
+    np.minimum.at(first_of_name, names, np.arange(size))
+    start = np.concatenate([np.arange(size), pairs[:, 0]])
+    end = np.concatenate([first_of_name[names], pairs[:, 1]])
+    graph = coo_array((np.ones(len(start), bool), (start, end)), shape=(size, size))
+    _, label = connected_components(graph, directed=False)
+    return pd.factorize(label)[0].astype(np.int64)
+
+
+def strata(source: Sequence[str], width: np.ndarray, height: np.ndarray, *, bins: int = 3) -> np.ndarray:
+    """(N,) int64 stratum of each face: its source and, within the source, the third its box size falls in."""
+    table = pd.DataFrame({"source": np.asarray(source, dtype=object), "side": np.sqrt(np.multiply(width, height))})
+    rank = table.groupby("source").side.rank(method="average", pct=True)
+    third = np.ceil(rank.to_numpy() * bins - 1e-9).astype(np.int64) - 1
+    return pd.factorize(table.source)[0].astype(np.int64) * bins + third
+
+
+def assign_folds(group: np.ndarray, stratum: np.ndarray, folds: Sequence[int], seed: int) -> np.ndarray:
+    """(N,) int64 fold of each face, one of `folds`: no group crosses folds, strata are spread evenly.
+
+    Strata with fewer faces than folds are counted to the most common one.
+
+    Raises:
+        UserError: fewer than two folds, or fewer groups than folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    count = len(np.unique(group))
+    if not 2 <= len(folds) <= count:
+        raise UserError(f"split.folds names {len(folds)} folds; 2 to {count} are possible with {count} groups of faces")
+    values, index, counts = np.unique(stratum, return_inverse=True, return_counts=True)
+    target = np.where(counts < len(folds), counts.argmax(), np.arange(len(values)))[index]
+    splitter = StratifiedGroupKFold(len(folds), shuffle=True, random_state=seed)
+    fold = np.empty(len(group), np.int64)
+    for name, (_, rows) in zip(folds, splitter.split(np.zeros(len(group)), target, group), strict=True):
+        fold[rows] = name
+    return fold
+
+
+def check_folds(group: np.ndarray, fold: np.ndarray, folds: Sequence[int]) -> None:
+    """Raise a UserError that names every group in more than one fold, every fold without faces, every unknown fold."""
+    table = pd.DataFrame({"group": group, "fold": fold})
+    problems = [f"fold {name} has no faces; name fewer folds in split.folds" for name in folds if name not in set(fold)]
+    problems += [f"fold {name} is not in split.folds" for name in sorted(set(map(int, fold)) - set(folds))]
+    for name, rows in table[table.groupby("group").fold.transform("nunique") > 1].groupby("group"):
+        where = ", ".join(map(str, sorted(rows.fold.unique())))
+        problems.append(f"group {name} crosses folds {where}: faces {', '.join(map(str, rows.index))}")
+    if problems:
+        raise UserError(*problems)
+
+
+def fold_table(fold: np.ndarray, group: np.ndarray, source: Sequence[str]) -> pd.DataFrame:
+    """One row a fold and a last one, `all`: numbers of faces and groups, and of faces from each source."""
+    table = pd.DataFrame({"fold": fold, "group": group, "source": np.asarray(source, dtype=object)})
+    rows = {"faces": table.groupby("fold").size(), "groups": table.groupby("fold").group.nunique()}
+    counts = pd.concat([pd.DataFrame(rows), pd.crosstab(table.fold, table.source)], axis=1)
+    counts.loc["all"] = counts.sum()
+    return counts.rename_axis("fold")
+
+
+def split_faces(
+    store: CropStore, *, folds: Sequence[int], seed: int, photo_pattern: str | None, near_duplicates: bool
+) -> pd.DataFrame:
+    """The fold table of a crop store: `face`, `group` and `fold`, with no group in two folds.
+
+    Args:
+        store: the train part.
+        folds, seed: see `assign_folds`.
+        photo_pattern: see `photo_names`.
+        near_duplicates: whether identical and mirrored pictures, found by content, are kept together too.
+    """
+    faces = store.faces
+    longer = faces[["width", "height"]].max(axis=1)
+    box = float((longer * np.sqrt(np.abs(np.linalg.det(store.affines[:, :, :2])))).median())  # in stored-crop px
+    centre = min(1.0, box / store.crops.shape[1])
+    pairs = near_duplicate_pairs(store.photos, store.crops, centre=centre) if near_duplicates else np.empty((0, 2), np.int64)
+    group = groups(photo_names(faces.image, photo_pattern), pairs)
+    fold = assign_folds(group, strata(faces.source, faces.width, faces.height), folds, seed)
+    check_folds(group, fold, folds)
+    return pd.DataFrame({"face": faces.face, "group": group, "fold": fold})

@@ -1,0 +1,155 @@
+"""Left/right pairs from labelled faces: which points swap when the mean face is mirrored.
+
+Legend: N faces, K points, (N, K, 2) in photo pixels, NaN where missing. Inside, a point is a complex number x + iy.
+"""
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from pipeline.keypoints.skeleton import Skeleton
+
+ROUNDS = 10
+FEWEST = 10  # faces that are worth believing
+ANGLES = (0, -10, 10, -20, 20, -30, 30, -40, 40)  # how far off upright, in degrees, a mean face is looked for
+# In root mean square radii of the mean face, about a third of its height:
+TOLERANCE = 0.15  # how much nearer another point must lie
+SYMMETRIC = 0.2  # largest distance, root mean square, of a mean face to its mirror image; above it looks to one side
+
+
+def mean_shape(keypoints: np.ndarray) -> np.ndarray:
+    """(K, 2) the mean face: root mean square radius 1, around (0, 0), turned as the faces are; NaN where never seen.
+
+    Generalised Procrustes analysis (Gower, Psychometrika 1975): each face is moved, turned and scaled to the mean by
+    the points it has. The first mean is that of the faces with most points.
+    """
+    faces = keypoints[..., 0].astype(np.float64) + 1j * keypoints[..., 1].astype(np.float64)  # N K
+    known = np.isfinite(faces).sum(1)
+    mean = _normalised(_mean(_normalised(faces[known == known.max()]), axis=0))
+    for _ in range(ROUNDS):
+        mean = _normalised(_mean(_aligned(faces, mean), axis=0))
+    return np.stack([mean.real, mean.imag], -1)
+
+
+def infer_pairs(keypoints: np.ndarray) -> np.ndarray:
+    """(K,) int64, each point's partner in the mirror image; points near the middle line are their own.
+
+    The mean face is mirrored about the line that fits best, and its points are matched to those of the mirror image
+    at the least sum of squared distances. The result is an involution: a partner's partner is the point itself.
+    """
+    return _match(mean_shape(keypoints))[0]
+
+
+def mirror_problems(keypoints: np.ndarray, skeleton: Skeleton) -> list[str]:
+    """What the labelled faces say against the skeleton's pairs, a message a pair; none where they agree.
+
+    The last message has the pairs of the mean face, to be copied; where the skeleton has no pairs, it is the only one.
+    A pair is reported where a point's mirror image lies clearly nearer to another point than to its partner, so that
+    labels of a few faces, which are never quite symmetric, raise no alarm. Fewer than `FEWEST` faces say nothing, nor
+    do faces that all look to one side.
+    """
+    if len(keypoints) < FEWEST:
+        return []
+    shape = mean_shape(keypoints)
+    flip_indices, mirrored = _match(shape)
+    given, best = (_distance(mirrored, shape[flip]) for flip in (skeleton.flip, flip_indices))
+    if np.sqrt(_mean(np.square(best))) > SYMMETRIC:
+        return []
+    wrong = (skeleton.flip != flip_indices) & (given > best + TOLERANCE)
+    if not wrong.any():
+        return []
+    inferred = [[point, int(partner)] for point, partner in enumerate(flip_indices) if point < partner]
+    copy = f"where they are right, put this into data.skeleton: `pairs: {inferred}`"
+    if (skeleton.flip == np.arange(len(flip_indices))).all():
+        return [f"the skeleton has no left/right pairs, but the mean face has {len(inferred)}; {copy}"]
+    labels = [f"{point} ({name})" if name != str(point) else name for point, name in enumerate(skeleton.names)]
+    problems = []
+    for pair in sorted({tuple(sorted({point, int(skeleton.flip[point])})) for point in np.flatnonzero(wrong)}):
+        found = " and ".join(f"{labels[point]} mirrors onto {labels[flip_indices[point]]}" for point in pair)
+        claim = f"points {labels[pair[0]]} and {labels[pair[1]]} are a pair" if len(pair) == 2 else (
+            f"point {labels[pair[0]]} is its own mirror image")
+        problems.append(f"the skeleton says that {claim}, but in the mean face {found}")
+    return [*problems, f"the mean face has {len(inferred)} pairs; {copy}"]
+
+
+def _match(shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(K,) the partner of each point of a mean face, and (K, 2) where the mirror image of each lies."""
+    flip_indices, mirrored = np.arange(len(shape)), np.full_like(shape, np.nan)
+    seen = np.flatnonzero(np.isfinite(shape).all(-1))
+    points = shape[seen, 0] + 1j * shape[seen, 1]
+    found = [_match_about(points, angle) for angle in ANGLES]
+    _, flip, image = min(found, key=lambda match: round(match[0], 9))  # of equals the most upright
+    flip_indices[seen], mirrored[seen] = seen[flip], np.stack([image.real, image.imag], -1)
+    return flip_indices, mirrored
+
+
+def _match_about(points: np.ndarray, angle: float) -> tuple[float, np.ndarray, np.ndarray]:
+    """Match complex points (K,) to their mirror image, beginning with a middle line `angle` degrees off upright.
+
+    Returns:
+        The sum of squared distances, the flip_indices and the mirror image.
+    """
+    turn = -np.exp(2j * np.deg2rad(angle))  # the mirror image of z is turn · conj(z)
+    for _ in range(ROUNDS):
+        image = turn * points.conj()
+        flip = _involution(np.square(np.abs(image[:, None] - points)))
+        best = (points * points[flip]).sum()  # in the direction of the turn with the images nearest to the flip_indices
+        if best.real >= 0 or np.isclose(best / abs(best), turn):  # more than 45 degrees off upright, or settled
+            break
+        turn = best / abs(best)
+    return float(np.square(np.abs(image[flip] - points)).sum()), flip, image
+
+
+def _involution(cost: np.ndarray) -> np.ndarray:
+    """(K,) the cheapest assignment for a symmetric cost (K, K), each of its longer cycles cut into pairs.
+
+    Linear assignment alone may answer i → j → k → i. Cut at its best place such a cycle costs least as pairs, with
+    one point left alone where it is odd.
+    """
+    _, assigned = linear_sum_assignment(cost)
+    flip, done = np.arange(len(cost)), set()
+    for start in range(len(cost)):
+        cycle = [start]
+        while assigned[cycle[-1]] != start:
+            cycle.append(int(assigned[cycle[-1]]))
+        if start in done or len(cycle) == 1:
+            continue
+        done.update(cycle)
+        turns = [cycle[cut:] + cycle[:cut] for cut in range(len(cycle))]
+        best = min(turns, key=lambda turn: sum(2 * cost[a, b] for a, b in _couples(turn))
+                   + sum(cost[one, one] for one in turn[len(turn) // 2 * 2 :]))
+        for first, second in _couples(best):
+            flip[first], flip[second] = second, first
+    return flip
+
+
+def _couples(run: list[int]) -> list[tuple[int, int]]:
+    return list(zip(run[::2], run[1::2], strict=False))
+
+
+def _distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.square(first - second).sum(-1))
+
+
+def _normalised(faces: np.ndarray) -> np.ndarray:
+    """Faces (…, K) moved to 0 and scaled to root mean square radius 1; NaN stays NaN."""
+    centred = faces - _mean(faces)[..., None]
+    radius = np.sqrt(_mean(np.square(np.abs(centred))))[..., None]
+    return centred / np.where(radius > 0, radius, 1)
+
+
+def _aligned(faces: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Faces (N, K) moved, turned and scaled so that their points lie nearest to those of `mean` (K,)."""
+    target = np.where(np.isfinite(faces), mean, np.nan)
+    middle = _mean(target)[:, None]
+    centred = faces - _mean(np.where(np.isfinite(mean), faces, np.nan))[:, None]
+    size = np.nansum(np.square(np.abs(centred)) * np.isfinite(mean), axis=1)[:, None]
+    turn = np.nansum(centred.conj() * (target - middle), axis=1)[:, None] / np.where(size > 0, size, 1)
+    return centred * turn + middle
+
+
+def _mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
+    """The mean over what is finite; NaN where nothing is, without a warning."""
+    seen = np.isfinite(values)
+    count = seen.sum(axis)
+    with np.errstate(invalid="ignore"):
+        return np.where(seen, values, 0).sum(axis) / np.where(count, count, np.nan)

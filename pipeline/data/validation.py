@@ -1,0 +1,199 @@
+"""What is wrong with a data set, all of it at once, and what is unusual but fine."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline.data.annotations import BOX, Annotations, formats
+from pipeline.data.images import Photos
+from pipeline.data.symmetry import mirror_problems
+from pipeline.keypoints.skeleton import Skeleton
+
+FAR = 1.5  # box sizes from the middle of the box: beyond it, a point belongs to another face or is a slip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What was found in one annotation file.
+
+    Attributes:
+        file: the annotation file.
+        faces, photos: how many were read.
+        problems: what must be mended, one message each: file, line, face, what is wrong.
+        notes: what is unusual but fine → how often.
+    """
+
+    file: Path
+    faces: int
+    photos: int
+    problems: tuple[str, ...]
+    notes: dict[str, int]
+
+
+def validate_files(
+    root: Path, train: str, test: str | None, skeleton: Skeleton | None, *,
+    format: str = "auto", points: Sequence[int] | None = None, box: str = "photo", jobs: int = -1,
+) -> list[Report]:
+    """Read and check the annotations of a competition: `train` with K points a face, `test` with or without.
+
+    Problems of the files stand beside those of the faces that could be read; the skeleton's left/right pairs are held
+    against the mean face.
+
+    Args:
+        root: the data folder; train, test: in it, the annotations, `test` None where there are none.
+        skeleton: the points of the faces; None: any.
+        format, points, box: see `formats.read`.
+        jobs: joblib threads; −1 takes every core.
+    """
+    reports = []
+    num_points = skeleton.num_points if skeleton else None
+    for name, labelled in ((train, True), (test, False)):
+        if name is None:
+            continue
+        annotations, broken = formats.parse(
+            root, name, format=format, num_points=num_points if labelled else None, points=points, box=box)
+        report = validate(annotations, root, num_points, file=root / name, labelled=labelled, jobs=jobs)
+        problems = sorted([*broken, *report.problems], key=_place)
+        if labelled and skeleton:
+            problems += [f"{root / name}: {problem}" for problem in _pair_problems(annotations.keypoints, skeleton)]
+        reports.append(Report(**{**vars(report), "problems": tuple(problems)}))
+    return reports
+
+
+def validate(
+    annotations: Annotations, root: Path, num_points: int | None, *, file: Path, labelled: bool = True, jobs: int = -1,
+) -> Report:
+    """Check faces, and decode every photo of theirs.
+
+    Args:
+        annotations: N faces; the index of `faces` is the number that messages give a face.
+        root: folder that `faces.image` is relative to.
+        num_points: K of the skeleton; None: any.
+        file: the annotation file, for messages.
+        labelled: whether every face must have points.
+        jobs: joblib threads; −1 takes every core.
+    """
+    faces = annotations.faces
+    size, reasons = Photos(root, annotations.photos).sizes(faces.image, jobs)
+    points = annotations.keypoints
+    if points is None:
+        points = np.full((len(faces), 0, 2), np.nan, np.float32)
+    check = _Checker(faces=faces, box=faces[BOX].to_numpy(float), size=size, points=points, file=file)
+    unreadable = [row for row in np.flatnonzero(~faces.image.duplicated()) if reasons[row]]
+    found = [*((row, f"photo {root / faces.image.iloc[row]} is {reasons[row]}") for row in unreadable),
+             *check.boxes(), *check.points_wrong(num_points, labelled)]
+    problems = [check.message(row, text) for row, text in sorted(found, key=lambda item: item[0])]
+    problems = [*check.absent_points(num_points, labelled), *problems]
+    return Report(file=file, faces=len(faces), photos=faces.image.nunique(), problems=tuple(problems), notes=check.notes())
+
+
+def _pair_problems(keypoints: np.ndarray | None, skeleton: Skeleton) -> list[str]:
+    """What the faces say against the left/right pairs; nothing where there are no faces with the skeleton's points."""
+    if keypoints is None or keypoints.shape[1] != skeleton.num_points:
+        return []
+    seen = np.isfinite(keypoints).all(axis=2).any(axis=1)
+    return mirror_problems(keypoints[seen], skeleton) if seen.any() else []
+
+
+def _place(problem: str) -> tuple[str, int]:
+    """File and line (or record) of a message `FILE:LINE: …` or `FILE: annotations[RECORD]: …`, for sorting."""
+    match = re.match(r"(.*?)(?::(\d+)|: \w+\[(\d+)\])?: ", problem)
+    return (match[1], int(match[2] or match[3] or 0)) if match else (problem, 0)
+
+
+def _listed(indices: np.ndarray) -> str:
+    """`point 3` or `points 3, 5`; long lists are cut."""
+    shown = ", ".join(map(str, indices[:8])) + (f" and {len(indices) - 8} more" if len(indices) > 8 else "")
+    return f"point{'s' if len(indices) > 1 else ''} {shown}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Checker:
+    """Faces as arrays: box (N, 4), size (N, 2) of the photo, points (N, K, 2) with K = 0 where there are none."""
+
+    faces: pd.DataFrame
+    box: np.ndarray
+    size: np.ndarray
+    points: np.ndarray
+    file: Path
+
+    @property
+    def solid(self) -> np.ndarray:
+        """(N,) whether the box has an area."""
+        return np.isfinite(self.box).all(axis=1) & (self.box[:, 2:] > 0).all(axis=1)
+
+    def message(self, row: int, text: str) -> str:
+        face = self.faces.iloc[row]
+        return f"{face['where']}: face {self.faces.index[row]} ({face['image']}): {text}"
+
+    def boxes(self) -> Iterator[tuple[int, str]]:
+        """Rows and problems of boxes: not finite, without area, outside the photo, twice."""
+        low, high = self.box[:, :2], self.box[:, :2] + self.box[:, 2:]
+        outside = self.solid & ((high <= 0) | (low >= self.size)).any(axis=1)
+        for row in np.flatnonzero(~np.isfinite(self.box).all(axis=1)):
+            yield row, "box is not finite"
+        for row in np.flatnonzero(np.isfinite(self.box).all(axis=1) & ~self.solid):
+            yield row, f"box without area: width {self.box[row, 2]:g}, height {self.box[row, 3]:g}"
+        for row in np.flatnonzero(outside):
+            (left, top), (width, height) = low[row], self.size[row]
+            yield row, f"box at {left:g}, {top:g} lies wholly outside the photo of {width:g}×{height:g} px"
+        first = self.faces.groupby(["image", *BOX]).cumcount()
+        number = pd.Series(self.faces.index, self.faces.index)
+        original = number.groupby([self.faces[name] for name in ["image", *BOX]]).transform("first")
+        for row in np.flatnonzero(first > 0):
+            yield row, f"duplicate entry: same photo and box as face {original.iloc[row]:.0f}"
+
+    def points_wrong(self, num_points: int | None, labelled: bool) -> Iterator[tuple[int, str]]:
+        """Rows and problems of points: none, too many, not finite, far from their box."""
+        present = ~np.isnan(self.points).all(axis=2)  # N K
+        broken = present & ~np.isfinite(self.points).all(axis=2)
+        distance, side = self._distance()
+        far = self.solid[:, None] & ~broken & (distance > FAR * side[:, None])
+        for row in range(len(self.points)):
+            used = np.flatnonzero(present[row])
+            if labelled and self.points.shape[1] and not used.size:
+                yield row, "has no points"
+            if num_points and used.size and used[-1] >= num_points:
+                yield row, f"wrong number of points: it has point {used[-1]}, the skeleton's last is {num_points - 1}"
+            if broken[row].any():
+                yield row, f"{_listed(np.flatnonzero(broken[row]))}: x or y is NaN or infinite"
+            if far[row].any():
+                yield row, f"{_listed(np.flatnonzero(far[row]))}: more than {FAR} box sizes from the middle of the box"
+
+    def absent_points(self, num_points: int | None, labelled: bool) -> Iterator[str]:
+        """Problems of the file as a whole: points that the skeleton has and no face has."""
+        if not labelled or not len(self.faces):
+            return
+        if not self.points.shape[1]:
+            yield f"{self.file}: no face has any points; the faces to train on need them"
+        elif num_points:
+            present = np.isfinite(self.points).all(axis=2).any(axis=0)[:num_points]
+            absent = np.flatnonzero(~np.pad(present, (0, num_points - len(present))))
+            if absent.size:
+                yield (f"{self.file}: wrong number of points: no face has {_listed(absent)} of the skeleton's "
+                       f"{num_points}; choose the skeleton of this file")
+
+    def notes(self) -> dict[str, int]:
+        """What is unusual but fine → number of faces (of photos, where it says so)."""
+        low, high = self.box[:, :2], self.box[:, :2] + self.box[:, 2:]
+        apart = self.points < low[:, None] - 0.5, self.points > high[:, None] - 0.5
+        photo = self.points < -0.5, self.points > self.size[:, None] - 0.5
+        missing = np.isnan(self.points).any(axis=2)
+        return {
+            "box over the edge of the photo": int((self.solid & ((low < 0) | (high > self.size)).any(axis=1)).sum()),
+            "box not square": int((self.solid & (self.box[:, 2] != self.box[:, 3])).sum()),
+            "points outside the box": int((apart[0] | apart[1]).any(axis=(1, 2)).sum()),
+            "points outside the photo": int((photo[0] | photo[1]).any(axis=(1, 2)).sum()),
+            "some points missing": int((missing.any(axis=1) & ~missing.all(axis=1)).sum()),
+            "photos with several faces": int((self.faces.image.value_counts() > 1).sum()),
+        }
+
+    def _distance(self) -> tuple[np.ndarray, np.ndarray]:
+        """(N, K) distance of the points from the middle of their box (NaN for missing ones), and (N,) box sizes."""
+        middle = self.box[:, :2] + (self.box[:, 2:] - 1) / 2
+        with np.errstate(invalid="ignore"):
+            return np.linalg.norm(self.points - middle[:, None], axis=2), self.box[:, 2:].max(axis=1)

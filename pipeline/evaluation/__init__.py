@@ -1,0 +1,1 @@
+"""Scores, comparison, submission and report."""

@@ -1,0 +1,103 @@
+"""Kaggle's Facial Keypoints Detection asks for some points of each photo, by a lookup table.
+
+`IdLookupTable.csv` has `RowId,ImageId,FeatureName,Location`; a submission has `RowId,Location` for each of its rows, in
+its order. FeatureName is the name of a point and `_x` or `_y`; ImageId is that of `test.csv`. The contest scores the
+root mean square error and says that Location runs from 0 to 96; points are not clipped to it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline.common.errors import UserError
+from pipeline.data.annotations.csv_table import read_rows
+from pipeline.evaluation.submission import check_places, finite_values, read_values, write_rows
+
+COLUMNS = ["RowId", "ImageId", "FeatureName"]
+HEADER = ["RowId", "Location"]
+SHOWN = 5  # problems that are shown one by one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lookup:
+    """The R coordinates that a contest asks for.
+
+    Attributes:
+        ids: RowId of each.
+        places: (R,) int64, where each stands among the N·2K coordinates of all points, x0, y0, x1, … face by face.
+        num_points: K.
+    """
+
+    ids: list[str]
+    places: np.ndarray
+    num_points: int
+
+
+def read_lookup(path: Path, images: Sequence[str], names: Sequence[str]) -> Lookup:
+    """Read a lookup table.
+
+    Args:
+        path: `IdLookupTable.csv`.
+        images: of the N test faces; what follows the last slash is the ImageId.
+        names: of the K points, as FeatureName has them without `_x` and `_y`.
+
+    Raises:
+        UserError: every image or point that is not known, with its line (the first few), or what else is wrong.
+    """
+    faces = {image.rpartition("/")[2]: face for face, image in enumerate(images)}
+    coordinates = {f"{name}_{axis}": 2 * point + (axis == "y") for point, name in enumerate(names) for axis in "xy"}
+    ids, places, problems, columns = [], [], [], []
+    for line, cells in read_rows(path):
+        if not columns:
+            absent = [name for name in COLUMNS if name not in cells]
+            if absent:
+                raise UserError(f"{path}:{line}: no column {', '.join(absent)}; Kaggle's IdLookupTable.csv is expected")
+            columns = [cells.index(name) for name in COLUMNS]
+            continue
+        row_id, image, feature = (cells[column] if column < len(cells) else "" for column in columns)
+        face, coordinate = faces.get(image), coordinates.get(feature)
+        if face is None:
+            problems.append(f"{path}:{line}: ImageId {image[:40]!r} is not among the {len(faces)} test faces")
+        if coordinate is None:
+            problems.append(f"{path}:{line}: FeatureName {feature[:40]!r} is not a point of the skeleton with _x or _y; "
+                          "its names are set by data.skeleton")
+        if face is not None and coordinate is not None:
+            ids.append(row_id)
+            places.append(face * 2 * len(names) + coordinate)
+    if not ids and not problems:
+        problems.append(f"{path}:1: has a header, but no rows")
+    if problems:
+        more = [f"{path}: {len(problems) - SHOWN} more like these"] if len(problems) > SHOWN else []
+        raise UserError(*problems[:SHOWN], *more)
+    return Lookup(ids=ids, places=np.array(places, np.int64), num_points=len(names))
+
+
+def write(path: Path, points: np.ndarray, table: Lookup) -> None:
+    """Write those coordinates of points (N, K, 2) that the table asks for, unrounded and not clipped.
+
+    Raises:
+        UserError: a coordinate is not finite; nothing is written.
+    """
+    write_rows(path, HEADER, table.ids, finite_values(path, points)[table.places])
+
+
+def check(path: Path, faces: pd.DataFrame, table: Lookup) -> str:
+    """Prove that a file is a submission for this table and these faces, as `submission.check` does.
+
+    Returns:
+        One line that sums up what was checked.
+
+    Raises:
+        UserError: everything that is wrong.
+    """
+    values = read_values(path, HEADER, table.ids, f"the lookup table asks for {len(table.ids)}", finite=True)
+    points = np.full(len(faces) * 2 * table.num_points, np.nan)
+    points[table.places] = values
+    points = points.reshape(len(faces), table.num_points, 2)
+    asked = np.isfinite(points).all(axis=2).any(axis=1)
+    inside = check_places(path, points[asked], faces[asked])
+    return (f"{path}: {values.size} rows of the lookup table in order, all finite; {inside} of {asked.sum()} faces "
+            "have their points in their box, so these are photo pixels")

@@ -1,0 +1,188 @@
+"""The submission file: Kaggle's layout for this contest, written and checked.
+
+The header is `Id,Predicted`; row `Id = i·2K + j` holds coordinate j of face i, the faces being in the order of the
+test annotations and the coordinates x0, y0, x1, y1, … in photo pixels. A solution has the same layout.
+"""
+
+import csv
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline.common.errors import UserError
+from pipeline.common.files import write_pieces
+from pipeline.common.pieces import pieces, scratch
+from pipeline.data.annotations import BOX
+from pipeline.inference.predictions import Predictions
+
+HEADER = ["Id", "Predicted"]
+MAX_AWAY = 0.05  # share of faces whose points may lie away from their box; in iBUG's train part it is 0
+SHOWN = 5  # problems of one kind that are shown one by one
+
+
+def write(path: Path, points: np.ndarray) -> None:
+    """Write points (N, K, 2) in photo pixels, with as many digits as tell one float32 from the next, unrounded.
+
+    Raises:
+        UserError: a coordinate is not finite; nothing is written.
+    """
+    write_rows(path, HEADER, range(points.size), finite_values(path, points))
+
+
+def finite_values(path: Path, points: np.ndarray) -> np.ndarray:
+    """The points (N, K, 2) of a submission as (N·2K,) float32; a UserError where one is not finite."""
+    values = np.asarray(points, np.float32)
+    broken = [piece.start + face for piece in pieces(len(values))
+              for face in np.flatnonzero(~np.isfinite(values[piece]).all((1, 2)))]
+    if broken:
+        raise UserError(f"{path}: not written, {len(broken)} faces have points that are not finite, the first is face "
+                        f"{broken[0]}; run the predict and ensemble stages again")
+    return values.reshape(-1)
+
+
+def write_rows(path: Path, header: Sequence[str], ids: Iterable[object], values: np.ndarray) -> None:
+    """Write a header and a row `ID,VALUE` for each of the float32 values."""
+    rows = (f"{row_id},{value!s}\n" for row_id, value in zip(ids, values, strict=True))
+    write_pieces(path, chain([",".join(header) + "\n"], rows))
+
+
+def read_predictions(path: Path, num_faces: int) -> Predictions:
+    """The predictions of a file, in the order of the N faces; a UserError where it does not have each of them once."""
+    found = Predictions.load(path).by_face()
+    if not np.array_equal(found.face, np.arange(num_faces)):
+        raise UserError(f"{path}: does not hold each of the {num_faces} faces once; run the predict and ensemble "
+                        "stages again")
+    return found
+
+
+def check(path: Path, faces: pd.DataFrame, num_points: int) -> str:
+    """Prove that a file is a submission for these faces.
+
+    The header, the number and order of the rows and that every number is finite are exact. That the numbers are in
+    photo pixels is judged by the boxes: the median of a face's points lies inside its box. Pixels of the crop,
+    coordinates normalised to the box or the photo, x and y swapped or faces in another order fail this.
+
+    Args:
+        faces: one row a test face, in order, with `left`, `top`, `width`, `height`.
+        num_points: K.
+
+    Returns:
+        One line that sums up what was checked.
+
+    Raises:
+        UserError: everything that is wrong.
+    """
+    values = _coordinates(path, len(faces), num_points, finite=True)
+    inside = check_places(path, values.reshape(len(faces), num_points, 2), faces)
+    return (f"{path}: {len(faces)} faces × {num_points} points = {values.size} rows in order, all finite; "
+            f"{inside} faces have their points in their box, so these are photo pixels")
+
+
+def check_places(path: Path, points: np.ndarray, faces: pd.DataFrame) -> int:
+    """How many faces have the median of their points (N, K, 2; NaN where not asked for) inside their box.
+
+    Raises:
+        UserError: too few; these are no photo pixels, or the faces are in another order.
+    """
+    away = ~_inside(points, faces)
+    if away.sum() > MAX_AWAY * len(faces):
+        raise UserError(f"{path}: the points of {away.sum()} of {len(faces)} faces (first: face {np.argmax(away)}) lie "
+                        f"away from their box; {_guess(points, faces)}")
+    return int(len(faces) - away.sum())
+
+
+def read_solution(path: Path, num_faces: int, num_points: int) -> np.ndarray:
+    """The true points (N, K, 2) float32 of a solution file, NaN where Predicted is empty or nan.
+
+    Raises:
+        UserError: the file is missing or has not the layout of a submission.
+    """
+    return _coordinates(path, num_faces, num_points, finite=False).reshape(num_faces, num_points, 2).astype(np.float32)
+
+
+def _coordinates(path: Path, num_faces: int, num_points: int, finite: bool) -> np.ndarray:
+    ids = range(num_faces * num_points * 2)
+    return read_values(path, HEADER, ids, f"{num_faces} faces × {num_points} points × 2 make {len(ids)}", finite)
+
+
+def read_values(path: Path, header: Sequence[str], ids: Sequence[object], expected: str, finite: bool) -> np.ndarray:
+    """The numbers (R,) float64 of a file with a header and rows `ID,VALUE`.
+
+    Args:
+        header, ids: what must stand there, in order.
+        expected: why there must be so many rows, for the message.
+        finite: whether every value must be a finite number; else it is NaN where it is empty.
+
+    Raises:
+        UserError: everything that is wrong with header, rows and order.
+    """
+    values, problems = _read(path, header, ids, expected, finite)
+    if problems:
+        raise UserError(*problems)
+    return values
+
+
+def _read(
+    path: Path, header: Sequence[str], ids: Sequence[object], expected: str, finite: bool,
+) -> tuple[np.ndarray, list[str]]:
+    values, problems, wrong, first, count = scratch((len(ids),), np.float64), [], [], [], 0
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = csv.reader(file)
+            first = next(rows, [])
+            for count, row in enumerate(rows, start=1):
+                row_id = str(ids[count - 1]) if count <= len(ids) else "the end"
+                try:
+                    value = _value(row, header, row_id, finite)
+                except ValueError as error:
+                    wrong.append(f"{path}, line {count + 1}: {error}")
+                else:
+                    values[count - 1 : count] = value  # nowhere, for a row too many
+    except FileNotFoundError:
+        return np.empty(0), [f"{path}: not found; name a file that exists, or run `dvc repro submit`"]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        return np.empty(0), [f"{path}: not readable as CSV: {error}"]
+    if first != list(header):
+        problems.append(f"{path}, line 1: the header is {','.join(first)!r}, but must be {','.join(header)!r}")
+    if count != len(ids):
+        problems.append(f"{path}: {count} rows after the header, but {expected}")
+    if len(wrong) > SHOWN:
+        wrong[SHOWN:] = [f"{path}: {len(wrong) - SHOWN} more rows are wrong"]
+    return values, problems + wrong
+
+
+def _value(row: list[str], header: Sequence[str], row_id: str, finite: bool) -> float:
+    """The number of a row, NaN where it is empty; a ValueError says what is wrong with the row."""
+    if len(row) != 2:
+        raise ValueError(f"{len(row)} fields, but must be 2")
+    if row[0] != row_id:
+        raise ValueError(f"{header[0]} is {row[0]!r}, but must be {row_id}")
+    try:
+        value = float(row[1] or "nan")
+    except ValueError:
+        raise ValueError(f"{header[1]} is {row[1]!r}, not a number") from None
+    if finite and not np.isfinite(value):
+        raise ValueError(f"{header[1]} is {row[1]!r}, not a finite number")
+    return value
+
+
+def _inside(points: np.ndarray, faces: pd.DataFrame) -> np.ndarray:
+    """(N,) whether the median of each face's points lies inside its box."""
+    left, top, width, height = faces[BOX].to_numpy(np.float64).T
+    x, y = np.concatenate([np.empty((0, 2)), *(np.nanmedian(points[piece], axis=1) for piece in pieces(len(points)))]).T
+    return (left <= x) & (x <= left + width) & (top <= y) & (y <= top + height)
+
+
+def _guess(points: np.ndarray, faces: pd.DataFrame) -> str:
+    """What the numbers may be, if not photo pixels."""
+    if np.nanmax(np.abs(points)) <= 2:
+        return "the numbers look normalised: write photo pixels"
+    if _inside(points[..., ::-1], faces).mean() > 1 - MAX_AWAY:
+        return "x and y look swapped: write x0,y0,x1,y1,…"
+    box = faces[BOX].to_numpy(np.float64)
+    if _inside(points + box[:, None, :2], faces).mean() > 1 - MAX_AWAY:
+        return "the numbers look like pixels counted from the box: map them back to the photo"
+    return "are the numbers in photo pixels (not of the crop), and the faces in the order of the test annotations?"

@@ -1,0 +1,1 @@
+"""Predictions, ensembles and annotation of new photos."""

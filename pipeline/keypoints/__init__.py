@@ -1,0 +1,1 @@
+"""Point sets, affine geometry and point metrics."""

@@ -1,0 +1,177 @@
+"""Scores: mean absolute error, NME, their spread over folds, and what is needed to compare them honestly.
+
+Legend: N faces, K points. Points and truth are (N, K, 2) in photo pixels; a point whose truth is NaN is missing and
+left out of every score. A score of nothing is NaN.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.common.errors import UserError
+
+
+def mae(points: np.ndarray, truth: np.ndarray) -> float:
+    """Mean absolute error over x and y of every point, in photo pixels: the contest's score."""
+    present = np.isfinite(truth).all(-1)
+    return _mean(np.abs(_difference(points, truth)[present]))
+
+
+def rmse(points: np.ndarray, truth: np.ndarray) -> float:
+    """Root mean square error over x and y of every point, in photo pixels: Kaggle's Facial Keypoints Detection."""
+    present = np.isfinite(truth).all(-1)
+    return float(np.sqrt(_mean(np.square(_difference(points, truth)[present]))))
+
+
+def face_mae(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(N,) `mae` of each face; NaN where all its points are missing."""
+    return _present_mean(np.abs(_difference(points, truth)).mean(-1), truth)
+
+
+def point_errors(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(N, K) distance of each point to the truth, in photo pixels; NaN where missing."""
+    return np.sqrt(np.square(_difference(points, truth)).sum(-1))
+
+
+def face_nme(points: np.ndarray, truth: np.ndarray, eyes: tuple[int, int] | None) -> np.ndarray:
+    """(N,) mean distance of each face's points over its outer-eye distance, in percent.
+
+    The normalised mean error of Sagonas et al., 300 Faces in-the-Wild Challenge (ICCV Workshops 2013).
+
+    Args:
+        eyes: indices of the two outer eye corners; NaN for a face where one of them is missing, and for all where
+            the points have no such corners (None).
+    """
+    if eyes is None:
+        return np.full(len(truth), np.nan)
+    first, second = (truth[:, eye].astype(np.float64) for eye in eyes)
+    eye_distance = np.sqrt(np.square(second - first).sum(-1))
+    eye_distance[eye_distance == 0] = np.nan
+    return 100 * _present_mean(point_errors(points, truth), truth) / eye_distance
+
+
+def nme(points: np.ndarray, truth: np.ndarray, eyes: tuple[int, int] | None) -> float:
+    """Mean of `face_nme` over the faces that have one, in percent; NaN without eyes."""
+    return _mean(face_nme(points, truth, eyes)[measurable(truth, eyes)])
+
+
+def measurable(truth: np.ndarray, eyes: tuple[int, int] | None) -> np.ndarray:
+    """(N,) whether a face has both outer eye corners, and apart, which its NME needs."""
+    if eyes is None:
+        return np.zeros(len(truth), bool)
+    first, second = truth[:, eyes[0]], truth[:, eyes[1]]
+    return np.isfinite(first).all(-1) & np.isfinite(second).all(-1) & (first != second).any(-1)
+
+
+def fold_summary(
+    points: np.ndarray, truth: np.ndarray, fold: np.ndarray, folds: Sequence[int], eyes: tuple[int, int] | None
+) -> dict:
+    """OOF scores: of all faces pooled, of each fold, and their mean and standard deviation over the folds.
+
+    Args:
+        fold: (N,) the fold of each face.
+        folds: the folds in the order in which they are to be listed.
+
+    Returns:
+        `mae`, `mae_mean`, `mae_sd`, `mae_folds` (a list) and the same for `nme` and `rmse`. The deviation is the
+        sample's (n − 1), NaN for a single fold.
+    """
+    summary = {}
+    for name, score in (("mae", mae), ("nme", lambda p, t: nme(p, t, eyes)), ("rmse", rmse)):
+        by_fold = [score(points[fold == one], truth[fold == one]) for one in folds]
+        mean, deviation = mean_sd(by_fold)
+        summary |= {name: score(points, truth), f"{name}_mean": mean, f"{name}_sd": deviation, f"{name}_folds": by_fold}
+    return summary
+
+
+def mean_sd(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation (n − 1; NaN for a single value)."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+
+
+class Difference(NamedTuple):
+    """A difference of two mean errors with its 95% interval."""
+
+    difference: float
+    low: float
+    high: float
+
+
+def paired_bootstrap(
+    errors_a: np.ndarray, errors_b: np.ndarray, group: np.ndarray, seed: int, n: int = 2000, *,
+    weight: np.ndarray | None = None,
+) -> Difference:
+    """How much larger the mean error of a is than that of b, on the same faces.
+
+    Whole groups are drawn with replacement, since the faces of a group are not independent (Efron & Tibshirani, An
+    Introduction to the Bootstrap, 1993: percentile interval).
+
+    Args:
+        errors_a, errors_b: (N,) an error a face, NaN where it has none; such faces are left out.
+        group: (N,) the group of each face.
+        seed: of the draws.
+        n: number of draws.
+        weight: (N,) how much each face counts in the means, as its number of known points does in the MAE; None: all
+            the same.
+
+    Raises:
+        UserError: no face has both errors.
+    """
+    both = np.isfinite(errors_a) & np.isfinite(errors_b)
+    if weight is not None:
+        both &= np.asarray(weight) > 0
+    if not both.any():
+        raise UserError("no face has an error in both experiments; compare experiments on the same data")
+    gap = (np.asarray(errors_a, np.float64) - np.asarray(errors_b, np.float64))[both]
+    share = np.ones(len(gap)) if weight is None else np.asarray(weight, np.float64)[both]
+    _, member = np.unique(np.asarray(group)[both], return_inverse=True)
+    sums, counts = np.bincount(member, share * gap), np.bincount(member, share)
+    drawn = np.random.default_rng(seed).integers(len(sums), size=(n, len(sums)))
+    means = sums[drawn].sum(1) / counts[drawn].sum(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Difference(float(np.average(gap, weights=share)), float(low), float(high))
+
+
+def mean_shape_points(keypoints_train: np.ndarray, boxes_train: np.ndarray, boxes_eval: np.ndarray) -> np.ndarray:
+    """The baseline without a network: the mean face, in coordinates of the box, put into each box.
+
+    Args:
+        keypoints_train: (N, K, 2) photo pixels, NaN where missing; a point missing everywhere is put in the middle.
+        boxes_train, boxes_eval: (N, 4) and (M, 4) left, top, width, height in photo pixels.
+
+    Returns:
+        (M, K, 2) float64.
+    """
+    boxes_train, boxes_eval = (np.asarray(boxes, np.float64)[:, None] for boxes in (boxes_train, boxes_eval))
+    relative = (keypoints_train - boxes_train[..., :2]) / boxes_train[..., 2:]
+    present = np.isfinite(relative).all(-1, keepdims=True)
+    count = present.sum(0)
+    mean = np.where(present, relative, 0).sum(0) / np.maximum(count, 1)
+    return boxes_eval[..., :2] + np.where(count > 0, mean, 0.5) * boxes_eval[..., 2:]
+
+
+def mean_shape_oof(keypoints: np.ndarray, boxes: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """(N, K, 2) the mean shape of the *other* folds in the box of each face."""
+    points = np.empty(keypoints.shape)
+    for one in np.unique(fold):
+        held_out = fold == one
+        points[held_out] = mean_shape_points(keypoints[~held_out], boxes[~held_out], boxes[held_out])
+    return points
+
+
+def _difference(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """points − truth in float64."""
+    return np.subtract(points, truth, dtype=np.float64)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if values.size else float("nan")
+
+
+def _present_mean(errors: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(N,) mean of errors (N, K) over the points that are present; NaN where none is."""
+    present = np.isfinite(truth).all(-1)
+    count = present.sum(-1).astype(np.float64)
+    count[count == 0] = np.nan
+    return np.where(present, errors, 0).sum(-1) / count

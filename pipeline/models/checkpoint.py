@@ -1,0 +1,76 @@
+"""Weights and resume states on disk: written whole or not at all, and read without unpickling code."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from pipeline.common.errors import UserError
+from pipeline.common.files import write_text
+from pipeline.models import Codec, build_model
+
+
+def save_model(folder: Path, network: nn.Module, description: dict) -> None:
+    """Write `model.safetensors` and `model.json` (the arguments of `build_model`)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
+    save_file(state, folder / "model.safetensors.partial")
+    os.replace(folder / "model.safetensors.partial", folder / "model.safetensors")
+    write_text(folder / "model.json", json.dumps(description, indent=2) + "\n")
+
+
+def load_model(folder: Path) -> tuple[nn.Module, Codec, dict]:
+    """Rebuild a network from its folder, in evaluation mode, with its codec and description."""
+    try:
+        description = json.loads((folder / "model.json").read_text())
+        state = load_file(folder / "model.safetensors")
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename or folder}: no trained model here; run the train stage first") from None
+    except (json.JSONDecodeError, SafetensorError) as error:
+        raise UserError(f"{folder}: the model is not readable ({error}); train it again") from None
+    offline = {"pretrained": False} if "pretrained" in description["network"] else {}
+    try:
+        network, codec = build_model(**{**description, "network": description["network"] | offline})
+        network.load_state_dict(state)
+    except (TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{folder}: the model is of another version ({reason}); train it again") from None
+    return network.eval(), codec, description
+
+
+def fingerprint(values: object, *files: Path) -> str:
+    """A short hash of JSON-able values and of what the files hold: the key of a resume state."""
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+class ResumeState:
+    """The state of one interrupted training, in a folder of its own keyed by a fingerprint."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.folder = folder / key
+        self.path = self.folder / "state.pt"
+
+    def save(self, state: dict) -> None:
+        """Write tensors, numbers and strings (nested in dicts and lists) by way of a temporary name."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_name(f"{self.path.name}.partial")
+        torch.save(state, partial)
+        os.replace(partial, self.path)
+
+    def load(self) -> dict | None:
+        """The saved state, or None where there is none."""
+        return torch.load(self.path, weights_only=True, map_location="cpu") if self.path.is_file() else None
+
+    def remove(self) -> None:
+        """Forget the state; training has ended."""
+        shutil.rmtree(self.folder, ignore_errors=True)

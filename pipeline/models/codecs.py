@@ -1,0 +1,122 @@
+"""Codecs: the target that a network learns and the way back to points, on one object so that they cannot drift apart.
+
+Legend: B faces, K points, S side of the view in pixels, H = W cells of a heatmap.
+Points are (B, K, 2) float32 x and y in view pixels, the centre of the top-left pixel being (0, 0).
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.common.errors import UserError
+
+
+class Regression:
+    """Points as they are, with the view's middle at 0 and its edges at ±1."""
+
+    kind = "points"
+
+    def __init__(self, *, size: int) -> None:
+        self.size = size
+
+    def encode(self, points: Tensor) -> Tensor:
+        """(B, K, 2) view pixels → (B, K, 2) target."""
+        return (points - (self.size - 1) / 2) / (self.size / 2)
+
+    def decode(self, output: Tensor) -> Tensor:
+        """(B, K, 2) output → (B, K, 2) view pixels."""
+        return output.float() * (self.size / 2) + (self.size - 1) / 2
+
+
+class Heatmap:
+    """A Gaussian over cells that sums to 1, for a softmax over the cells.
+
+    The grid covers the view and `pad` cells around it, so that a point may lie up to `padding` pixels outside the view
+    and still have the two cells beyond it that sub-pixel decoding wants. Cell (i, j) is centred on pixel
+    (j − pad)·stride + (stride − 1)/2 in x, and likewise in y.
+
+    Args:
+        size: S, a multiple of `stride`.
+        stride: pixels a cell; the network's.
+        sigma: of the Gaussian, in cells.
+        padding: pixels beyond the view within which a point can still be placed.
+        decoder: "window", the softmax-weighted mean of the cells around the highest one (soft-argmax, Sun et al.,
+            ECCV 2018, kept local), or "argmax", the centre of the highest cell.
+    """
+
+    kind = "distribution"
+
+    def __init__(self, *, size: int, stride: int, sigma: float, padding: float, decoder: str) -> None:
+        if size % stride:
+            raise UserError(f"crop.size {size} is not a multiple of {stride}, the pixels a heatmap cell")
+        self.size, self.stride, self.sigma, self.decoder = size, stride, sigma, decoder
+        self.pad = heatmap_pad(padding, stride)
+        self.cells = size // stride + 2 * self.pad
+        self.radius = math.ceil(3.5 * sigma)
+
+    def _to_cells(self, points: Tensor) -> Tensor:
+        return (points - (self.stride - 1) / 2) / self.stride + self.pad
+
+    def _to_pixels(self, cells: Tensor) -> Tensor:
+        return (cells - self.pad) * self.stride + (self.stride - 1) / 2
+
+    def _profiles(self, points: Tensor) -> Tensor:
+        """(B, K, 2, n) log of a Gaussian of height 1 around each point, along x and along y."""
+        grid = torch.arange(self.cells, device=points.device, dtype=points.dtype)
+        return (self._to_cells(points)[..., None] - grid).square() / (-2 * self.sigma**2)
+
+    def encode(self, points: Tensor) -> Tensor:
+        """(B, K, 2) view pixels → (B, K, H, W) that sums to 1 over the cells; a far point's mass is at the edge."""
+        return _outer(self._profiles(points).softmax(-1))
+
+    def _weights(self, heatmaps: Tensor, window: Tensor) -> Tensor:
+        """(B, K, n) weights of the window's cells."""
+        return window.softmax(-1)
+
+    def decode(self, output: Tensor) -> Tensor:
+        """(B, K, H, W) output → (B, K, 2) view pixels, nothing rounded or clipped to the view."""
+        output = output.float()
+        top = output.flatten(2).argmax(-1)  # B K
+        x, y = top % self.cells, top // self.cells
+        if self.decoder == "argmax":
+            return self._to_pixels(torch.stack([x, y], dim=-1).float())
+        reach = torch.arange(-self.radius, self.radius + 1, device=output.device)
+        x, y = x[..., None] + reach, y[..., None] + reach  # B K w
+        inside = ((x >= 0) & (x < self.cells))[..., None, :] & ((y >= 0) & (y < self.cells))[..., :, None]
+        x, y = x.clamp(0, self.cells - 1), y.clamp(0, self.cells - 1)
+        index = (y[..., :, None] * self.cells + x[..., None, :]).flatten(2)  # B K w·w
+        window = output.flatten(2).gather(2, index).masked_fill(~inside.flatten(2), -torch.inf)
+        weights = self._weights(output, window).unflatten(2, (len(reach), len(reach)))
+        mean_x = (weights.sum(-2) * x).sum(-1)
+        mean_y = (weights.sum(-1) * y).sum(-1)
+        return self._to_pixels(torch.stack([mean_x, mean_y], dim=-1))
+
+
+class Gaussian(Heatmap):
+    """A Gaussian of height 1, for a squared loss (Tompson et al., NeurIPS 2014), decoded by its centre of mass."""
+
+    kind = "map"
+
+    def encode(self, points: Tensor) -> Tensor:
+        """(B, K, 2) view pixels → (B, K, H, W) between 0 and 1."""
+        return _outer(self._profiles(points).exp())
+
+    def _weights(self, heatmaps: Tensor, window: Tensor) -> Tensor:
+        weights = F.relu(window) + torch.finfo(window.dtype).tiny * window.isfinite()
+        return weights / weights.sum(-1, keepdim=True)
+
+
+def _outer(profiles: Tensor) -> Tensor:
+    """(B, K, 2, n) along x and y → (B, K, n, n), rows being y."""
+    x, y = profiles.unbind(2)
+    return y[..., :, None] * x[..., None, :]
+
+
+CODECS = {"regression": Regression, "heatmap": Heatmap, "gaussian": Gaussian}
+
+
+def heatmap_pad(padding: float, stride: int) -> int:
+    """Cells around the view: those that `padding` pixels need, and two for the Gaussian's tail."""
+    return math.ceil(padding / stride) + 2

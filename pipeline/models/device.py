@@ -1,0 +1,109 @@
+"""Where and in which precision a network runs."""
+
+import ctypes
+import os
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipeline.common.errors import UserError
+
+# of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """A device and the precision of its matrix products; float32 means no autocast.
+
+    channels_last is used throughout: on every device tried it is as fast or faster.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def autocast(self) -> AbstractContextManager:
+        """The context to run a forward pass in."""
+        if self.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
+
+    def place(self, network: nn.Module) -> nn.Module:
+        """Move a network to the device, channels last."""
+        return network.to(self.device, memory_format=torch.channels_last)
+
+    def images(self, images: Tensor) -> Tensor:
+        """Move uint8 images (B, C, H, W) to the device, channels last."""
+        return images.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+
+    def forward(self, network: nn.Module, images: Tensor) -> Tensor:
+        """Run `network` on uint8 images (B, C, H, W) from the host."""
+        with self.autocast:
+            return network(self.images(images))
+
+
+def make_runtime(device: str, precision: str) -> Runtime:
+    """Choose a device and precision; on a CPU, see to its memory too (`keep_pages`).
+
+    Args:
+        device: "auto" (CUDA, then MPS, then CPU) or a torch device.
+        precision: "float32", "bfloat16", "float16" or "auto": bfloat16 where the device has arithmetic for it.
+
+    Raises:
+        UserError: the device is not there.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    chosen = torch.device(device)
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}.get(chosen.type, True)
+    if not found:
+        raise UserError(f"train.device {device!r}: torch finds no such device; use auto or cpu")
+    if chosen.type == "cpu":
+        keep_pages()
+    if precision == "auto":
+        precision = "bfloat16" if _has_bfloat16(chosen) else "float32"
+    return Runtime(device=_local_device(chosen), dtype=DTYPES[precision])
+
+
+def _local_device(device: torch.device) -> torch.device:
+    """`device`, or of several GPUs the one of this process."""
+    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    return device
+
+
+def keep_pages() -> None:
+    """Let glibc keep the memory that this process frees, as torch has no cache of its own on a CPU.
+
+    Otherwise each step gives pages back and problems them in again. See mallopt(3); no other C library has it.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)  # large blocks from the heap too
+        mallopt(M_TRIM_THRESHOLD, -1)  # which never shrinks
+
+
+def use_threads(threads: int) -> None:
+    """Let torch use so many threads of the CPU, all of them for 0; their number changes sums in the last digits."""
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
+def to_images(crops: np.ndarray) -> Tensor:
+    """(B, S, S[, C]) uint8 → (B, C, S, S) uint8."""
+    crops = crops[..., None] if crops.ndim == 3 else crops
+    return torch.from_numpy(np.ascontiguousarray(crops.transpose(0, 3, 1, 2)))

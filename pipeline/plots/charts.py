@@ -1,0 +1,192 @@
+"""Every chart; faces are drawn in `pictures.py`. Each function writes one PNG file; none shows a window.
+
+Legend: N faces, K points. Points and truth are (N, K, 2) in photo pixels, NaN where missing.
+"""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from pipeline.keypoints.metrics import Difference, point_errors
+from pipeline.keypoints.skeleton import Skeleton, segments
+
+COLUMNS = 3
+
+
+def draw_curves(path: Path, history: pd.DataFrame) -> None:
+    """Training and validation loss, and validation MAE in photo pixels, by epoch: a colour a model, a line a fold.
+
+    Args:
+        history: see `metrics.load_history`.
+    """
+    models = list(dict.fromkeys(history["model"]))
+    folds = ", ".join(map(str, dict.fromkeys(history["fold"])))
+    across, down = min(COLUMNS, len(models) + 1), -(-(len(models) + 1) // COLUMNS)
+    figure, grid = plt.subplots(down, across, squeeze=False, figsize=(4 * across, 3.6 * down), layout="constrained")
+    axes = list(grid.flat)
+    for axis in axes[len(models) + 1 :]:
+        axis.remove()
+    last = axes[len(models)]
+    for number, model in enumerate(models):
+        part, axis = history[history["model"] == model], axes[number]
+        for label, style in (("train_loss", ":"), ("val_loss", "-")):
+            _lines(axis, part, label, f"C{number}", style)
+        handles = [Line2D([], [], color=f"C{number}", ls=style, label=label)
+                   for label, style in (("training", ":"), ("validation", "-"))]
+        axis.set(title=f"{model}: loss", ylabel="loss")
+        axis.legend(handles=handles)
+        _lines(last, part, "val_mae", f"C{number}", "-")
+    last.set(title="validation error", ylabel="MAE, photo pixels")
+    last.legend(handles=[Line2D([], [], color=f"C{number}", label=model) for number, model in enumerate(models)])
+    for axis in axes[: len(models) + 1]:
+        axis.set(xlabel="epoch", yscale="log")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.25)
+        _label_decades(axis)
+    figure.suptitle(f"A line a fold: {folds}", fontsize=11)
+    save(figure, path)
+
+
+def draw_point_errors(path: Path, points: np.ndarray, truth: np.ndarray, skeleton: Skeleton) -> None:
+    """Where the errors are: the mean face with each point as large as its mean distance; bars by region.
+
+    Without regions the bars are points, the largest 20.
+    """
+    errors = point_errors(points, truth)  # N K
+    by_point, shape = _column_means(errors), _mean_face(truth)
+    figure, (face, bars) = plt.subplots(1, 2, figsize=(11, 5), layout="constrained", width_ratios=[1.2, 1])
+    face.add_collection(LineCollection(shape[segments(skeleton)] if skeleton.edges else [], colors="0.8", zorder=1))
+    dots = face.scatter(*shape.T, c=by_point, s=40 + 160 * by_point / np.nanmax(by_point), cmap="viridis_r", zorder=2)
+    figure.colorbar(dots, ax=face, label="mean distance, photo pixels")
+    face.set(title="mean error of each point", aspect="equal")
+    face.invert_yaxis()
+    face.axis("off")
+    if skeleton.regions:
+        means = {name: _mean(errors[:, list(region)]) for name, region in skeleton.regions.items()}
+    else:
+        worst = np.argsort(-np.nan_to_num(by_point), kind="stable")[:20]
+        means = {skeleton.names[point]: by_point[point] for point in sorted(worst)}
+    drawn = bars.barh(list(means), list(means.values()), color="C0")
+    bars.bar_label(drawn, fmt="%.2f", padding=3)
+    bars.invert_yaxis()
+    bars.set(title=f"mean error by {'region' if skeleton.regions else 'point'}", xlabel="mean distance, photo pixels",
+             ylabel="region" if skeleton.regions else "point", xlim=(0, 1.15 * np.nanmax([*means.values(), 1e-9])))
+    bars.spines[["top", "right"]].set_visible(False)
+    save(figure, path)
+
+
+def draw_histogram(path: Path, errors: dict[str, np.ndarray], unit: str = "MAE of a face, photo pixels") -> None:
+    """How the errors of faces are spread, a line a model, with the median in the legend; the axis is logarithmic.
+
+    Args:
+        errors: label → (N,) error of each face, NaN where it has none.
+    """
+    found = {label: values[np.isfinite(values)] for label, values in errors.items()}
+    everything = np.concatenate(list(found.values()))
+    low, high = max(everything.min(), everything.max() / 1e4, 1e-9), max(everything.max(), 1e-8)
+    bins = np.geomspace(low, high * 1.001, 50)
+    figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    for number, (label, values) in enumerate(found.items()):
+        axis.hist(np.maximum(values, low), bins, histtype="stepfilled", alpha=0.15, color=f"C{number}")
+        axis.hist(np.maximum(values, low), bins, histtype="step", lw=1.6, color=f"C{number}",
+                  label=f"{label} (median {np.median(values):.2f})")
+    axis.set(xscale="log", xlabel=unit, ylabel="faces", title="Errors of the faces, out of fold")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.legend()
+    axis.grid(alpha=0.25)
+    save(figure, path)
+
+
+def _lines(axis: Axes, history: pd.DataFrame, column: str, color: str, style: str) -> None:
+    """One line for each run of `history`; epochs without a value are passed over."""
+    for _, run in history.dropna(subset=[column]).groupby("run", sort=False):
+        axis.plot(run["epoch"], run[column], color=color, ls=style, lw=1.2, marker="." if len(run) < 40 else None)
+
+
+def _mean_face(truth: np.ndarray) -> np.ndarray:
+    """(K, 2) mean of the faces with the most points, each centred and of size 1; of one point, the origin."""
+    present = np.isfinite(truth).all(-1)
+    complete = truth[present.sum(1) == present.sum(1).max()]
+    centred = complete - np.nanmean(complete, axis=1, keepdims=True)
+    size = np.sqrt(np.nanmean(np.square(centred), axis=(1, 2), keepdims=True))
+    shapes = centred / np.where(size > 0, size, 1)
+    return np.stack([_column_means(axis) for axis in np.moveaxis(shapes, -1, 0)], axis=-1)
+
+
+def _label_decades(axis: Axes) -> None:
+    """Ticks of a logarithmic y axis as plain numbers: the more of them, the fewer decades it spans."""
+    low, high = axis.get_ylim()
+    decades = np.log10(high / low)
+    few = (1, 3) if decades < 4 else (1,)
+    subs = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8) if decades < 0.8 else (1, 1.5, 2, 3, 4, 6, 8) if decades < 1.6 else few
+    axis.yaxis.set_major_locator(LogLocator(subs=subs))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _column_means(values: np.ndarray) -> np.ndarray:
+    """Mean of each column over its finite values; NaN where there is none, without a warning."""
+    finite = np.isfinite(values)
+    count = finite.sum(0)
+    return np.where(finite, values, 0).sum(0) / np.where(count, count, np.nan)
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean of the finite values; NaN where there is none, without a warning."""
+    return float(_column_means(values.reshape(-1, 1))[0])
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG and close it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def draw_differences(path: Path, panels: dict[str, dict[str, dict[str, Difference | None]]]) -> None:
+    """Differences of two errors with their 95% intervals; grey where the interval holds 0.
+
+    Args:
+        panels: head of a score → title of a comparison, "a − b" → faces (a fold, and all last) → the difference, None
+            where there is none. The first panel has every comparison.
+    """
+    places, y = {}, 0.0
+    for title, rows in next(iter(panels.values())).items():
+        for offset, faces in enumerate((None, *rows)):
+            places[title, faces] = y + offset
+        y += len(rows) + 1.5
+    figure, axes = plt.subplots(1, len(panels), squeeze=False, sharey=True, layout="constrained",
+                                figsize=(2.5 + 4.2 * len(panels), 1.3 + 0.27 * y))
+    for axis, (head, titles) in zip(axes[0], panels.items(), strict=True):
+        for title, rows in titles.items():
+            for faces, found in rows.items():
+                if found is not None:
+                    color = "0.6" if found.low <= 0 <= found.high else "C0" if found.difference < 0 else "C3"
+                    place, strong = places[title, faces], faces == list(rows)[-1]
+                    axis.plot([found.low, found.high], [place, place], color=color, lw=3 if strong else 1.5)
+                    axis.plot(found.difference, place, "o", color=color, ms=8 if strong else 5)
+        axis.axvline(0, color="0.3", lw=1, zorder=0)
+        axis.set(title=head, xlabel="difference of the errors, a − b", yticks=list(places.values()))
+        axis.set_yticklabels([faces or title for title, faces in places])
+        axis.tick_params(axis="y", length=0)
+        axis.grid(axis="x", alpha=0.25)
+        axis.spines[["top", "right", "left"]].set_visible(False)
+    for label, (_, faces) in zip(axes[0, 0].get_yticklabels(), places, strict=True):
+        label.set_fontweight("bold" if faces is None else "normal")
+    axes[0, 0].set_ylim(max(places.values()) + 0.7, -0.7)
+    legend = {"C0": "a is better", "C3": "b is better", "0.6": "no difference shown"}
+    handles = [Line2D([], [], color=color, marker="o", label=label) for color, label in legend.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    save(figure, path)

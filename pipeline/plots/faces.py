@@ -1,0 +1,248 @@
+"""Pictures of faces: points on crops and on whole photos, filters, heatmaps. Each function writes one PNG file.
+
+Legend: N faces, K points, S side of the view in pixels. Points and truth are (N, K, 2), NaN where missing.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from textwrap import wrap
+
+import cv2
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from pipeline.common.errors import UserError
+from pipeline.data.crops import CropStore
+from pipeline.keypoints import geometry
+from pipeline.keypoints.metrics import face_mae
+from pipeline.keypoints.skeleton import Skeleton, segments
+from pipeline.plots.charts import save
+
+TRUTH, PREDICTED, BOX = "#3fe06a", "#ff4035", "#ffd21f"
+COLUMNS = 4
+SIDE = 2.7  # inches of a face in a grid; at page width it is shown at about that size
+FILTERS = 64  # the most that are drawn
+FACE, LONGEST = 240, 2000  # pixels: the smallest face of a drawn photo, if its longer side may grow so far
+
+
+def draw_faces(
+    path: Path, store: CropStore, rows: Sequence[int], points: np.ndarray, skeleton: Skeleton,
+    truth: np.ndarray | None = None, captions: Sequence[str] | None = None, title: str | None = None,
+) -> None:
+    """A grid of faces with the predicted points in red and, where there is one, the truth in green.
+
+    Args:
+        store: the crops that hold the faces.
+        rows: which of them to draw, at least one.
+        points, truth: of all faces of the store, in photo pixels.
+        captions: one for each of `rows`.
+    """
+    figure, axes = _grid(len(rows), title)
+    for number, (axis, row) in enumerate(zip(axes, rows, strict=False)):
+        affine, side, cut = store.affines[row], store.crops.shape[1], store.border
+        _image(axis, store.crops[row])
+        if truth is not None:
+            _face(axis, geometry.transform(affine, truth[row]), skeleton, TRUTH)
+        _face(axis, geometry.transform(affine, points[row]), skeleton, PREDICTED)
+        _limits(axis, cut / 2, side - cut / 2)
+        if captions is not None:
+            axis.set_title(captions[number], fontsize=9)
+    save(figure, path)
+
+
+def draw_extremes(
+    path: Path, store: CropStore, points: np.ndarray, skeleton: Skeleton, *, worst: bool, count: int = 12
+) -> None:
+    """The train faces with the largest or the smallest error relative to their box, truth beside prediction.
+
+    The caption has the MAE in photo pixels and in percent of the box's longer side, which ranks the faces: in pixels
+    alone the largest photos would always be the worst.
+    """
+    truth = store.keypoints
+    errors = face_mae(points, truth)
+    relative = 100 * errors / store.faces[["width", "height"]].max(axis=1).to_numpy()
+    order = np.argsort(np.where(np.isnan(relative), np.inf, relative), kind="stable")
+    order = order[: np.isfinite(relative).sum()]
+    rows = order[::-1][:count] if worst else order[:count]
+    captions = [f"face {row}: {errors[row]:.2f} px ({relative[row]:.1f}% of the box)" for row in rows]
+    title = f"{'Worst' if worst else 'Best'} faces by MAE over the box: truth green, prediction red"
+    draw_faces(path, store, rows, points, skeleton, truth, captions, title)
+
+
+def draw_samples(
+    path: Path, images: np.ndarray, points: np.ndarray, skeleton: Skeleton, captions: Sequence[str] | None = None
+) -> None:
+    """What the loader gives the network: the augmented views with their points, also those that lie outside.
+
+    Args:
+        images: (n, S, S) grey or (n, S, S, 3) RGB uint8.
+        points: (n, K, 2) in pixels of the view.
+    """
+    figure, axes = _grid(len(images), "Training samples as the network sees them, augmented, with their points")
+    side = images.shape[1]
+    for number, (axis, image) in enumerate(zip(axes, images, strict=False)):
+        _image(axis, image)
+        _face(axis, points[number], skeleton, TRUTH)
+        _limits(axis, -0.05 * side, 1.05 * side)
+        if captions is not None:
+            axis.set_title(captions[number], fontsize=9)
+    save(figure, path)
+
+
+def draw_filters(path: Path, filters: np.ndarray, label: str) -> None:
+    """The filters of a first convolution, each on its own scale with 0 in the middle grey.
+
+    Args:
+        filters: (F, C, h, w), C being 1 (drawn grey), 3 (drawn as RGB) or other (the mean over C, grey).
+        label: of the model.
+    """
+    count, channels, height, width = filters.shape
+    shown = filters[:FILTERS] if channels in (1, 3) else filters[:FILTERS].mean(1, keepdims=True)
+    top = np.abs(shown).max(axis=(1, 2, 3), keepdims=True)
+    tiles = (0.5 + shown / np.where(top, top, 1) / 2).transpose(0, 2, 3, 1)  # n h w C
+    part = f"the first {FILTERS} of {count}" if count > FILTERS else f"its {count}"
+    title = (f"{label}: first convolution, {part} filters of {height}×{width}"
+             f"\n{'RGB' if channels == 3 else 'white positive, black negative'}, grey 0, each on its own scale")
+    figure, axes = _grid(len(tiles), title, columns=min(16, len(tiles)), side=10.8 / 16, caption=0.18)
+    for number, (axis, tile) in enumerate(zip(axes, tiles, strict=False)):
+        axis.imshow(tile.squeeze(-1) if tile.shape[-1] == 1 else tile, cmap="gray", vmin=0, vmax=1)
+        axis.set_title(number, fontsize=8, pad=1.5)
+    save(figure, path)
+
+
+def draw_heatmaps(
+    path: Path, store: CropStore, rows: Sequence[int], heatmaps: np.ndarray, points: np.ndarray, skeleton: Skeleton,
+    *, extent: tuple[float, float], label: str,
+) -> None:
+    """The heatmaps of some faces over their crops: all points in one, then single points with the one decoded.
+
+    The frame is the view, all that the network sees; cells outside it are for points outside it.
+
+    Args:
+        store: the crops; rows: the n faces that are drawn.
+        heatmaps: (n, K, H, W), not negative.
+        points: (n, K, 2) decoded, in pixels of the view.
+        extent: where the cells start and end on either axis, in pixels of the view; see `networks.cell_extent`.
+        label: of the model.
+    """
+    panels = [[point] for point in _chosen_points(skeleton)]
+    if skeleton.num_points > 1:
+        panels = [list(range(skeleton.num_points)), *panels]
+    title = f"{label}: heatmaps over the crop, each scaled to its highest cell; the frame is what the network sees"
+    figure, axes = _grid(
+        len(rows) * len(panels), title, columns=len(panels) if len(panels) > 1 else len(rows),
+        side=10.8 / max(len(panels), 3), caption=0.45,
+    )
+    edges = (-store.border - 0.5, store.size + store.border - 0.5)
+    for number, axis in enumerate(axes):
+        face, panel = number // len(panels), panels[number % len(panels)]
+        maps = heatmaps[face, panel]
+        peaks = maps.max(axis=(1, 2), keepdims=True)
+        heat = (maps / np.where(peaks > 0, peaks, 1)).max(0)
+        _image(axis, store.crops[rows[face]], extent=(*edges, *edges[::-1]))
+        opacity = 0.5 * heat if len(panel) > 1 else 0.75 * np.sqrt(heat)
+        axis.imshow(heat, cmap="plasma", vmin=0, vmax=1, alpha=opacity, extent=(*extent, *extent[::-1]),
+                    interpolation="nearest")
+        axis.add_patch(Rectangle((-0.5, -0.5), store.size, store.size, fill=False, ec="white", lw=1, ls="--"))
+        axis.set(xlim=extent, ylim=extent[::-1], facecolor="black")
+        if len(panel) > 1:
+            axis.set_title(f"face {rows[face]}\nall points", fontsize=9)
+        else:
+            axis.plot(*points[face, panel[0]], "o", color="white", mec="black", ms=5)
+            title = f"face {rows[face]}: point {skeleton.names[panel[0]]}\nhighest cell {peaks.max():.2f}"
+            axis.set_title(title, fontsize=9)
+    save(figure, path)
+
+
+def draw_photo(path: Path, photo: np.ndarray, boxes: np.ndarray, points: np.ndarray, skeleton: Skeleton) -> None:
+    """A whole photo with its boxes in yellow, each numbered, and the points in red; small faces are enlarged.
+
+    Args:
+        photo: (H, W, 3) RGB uint8.
+        boxes: (N, 4) left, top, width, height; points: (N, K, 2); both in photo pixels.
+
+    Raises:
+        UserError: the picture cannot be written.
+    """
+    scale = min(max(FACE / boxes[:, 2:].max(axis=1).min(), 1.0), max(LONGEST / max(photo.shape[:2]), 0.1))
+    size = [max(round(scale * length), 1) for length in photo.shape[1::-1]]
+    canvas = cv2.resize(photo, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    for number, (left, top, width, height) in enumerate(boxes):
+        side = scale * max(width, height)
+        line, dot = max(round(side / 150), 1), max(side / 80, 2.2) * (2 if skeleton.num_points < 30 else 1)
+        corners = np.array([[left, top], [left + width, top + height]]) * scale - 0.5
+        start, end = (tuple(map(int, corner.round())) for corner in corners)
+        cv2.rectangle(canvas, start, end, _rgb(BOX), line, cv2.LINE_AA)
+        text = max(side / 300, 0.7)
+        cv2.putText(canvas, str(number), (start[0] + 3 * line, start[1] + round(26 * text)), cv2.FONT_HERSHEY_SIMPLEX,
+                    text, _rgb(BOX), max(round(2 * text), 1), cv2.LINE_AA)
+        places = (points[number] + 0.5) * scale - 0.5
+        for i, j in segments(skeleton):
+            if np.isfinite(places[[i, j]]).all():
+                cv2.line(canvas, _fixed(places[i]), _fixed(places[j]), _rgb(PREDICTED), line, cv2.LINE_AA, 4)
+        for place in places[np.isfinite(places).all(-1)]:
+            cv2.circle(canvas, _fixed(place), round(16 * dot), _rgb(PREDICTED), -1, cv2.LINE_AA, 4)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR)):
+        raise UserError(f"{path}: cannot be written")
+
+
+def _grid(
+    count: int, title: str | None, columns: int = COLUMNS, side: float = SIDE, caption: float = 0.3
+) -> tuple[Figure, np.ndarray]:
+    """A figure with `count` or a few more square axes of `side` inches, each with room for a caption above it."""
+    across, down = min(columns, count), -(-count // columns)
+    wide = max(side * across, 2 * SIDE)  # inches, as all that follows
+    lines = [line for part in (title or "").splitlines() for line in wrap(part, int(10 * wide))]
+    head = 0.12 + 0.25 * len(lines) if lines else 0.05
+    tall = head + (side + caption) * down + 0.05
+    figure = plt.figure(figsize=(wide, tall))
+    axes, gap = [], 0.03 * side
+    for number in range(across * down):
+        row, column = divmod(number, across)
+        left, bottom = column * side + gap, tall - head - (row + 1) * (side + caption) + gap
+        axis = figure.add_axes((left / wide, bottom / tall, (side - 2 * gap) / wide, (side - 2 * gap) / tall))
+        axis.set(xticks=[], yticks=[], visible=number < count)
+        axis.spines[:].set_visible(False)
+        axes.append(axis)
+    if lines:
+        figure.suptitle("\n".join(lines), fontsize=12, x=0.5, y=1 - 0.08 / tall, va="top")
+    return figure, np.array(axes)
+
+
+def _image(axis: Axes, image: np.ndarray, **options: object) -> None:
+    """A grey or RGB picture of 0…255."""
+    axis.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="bicubic", **options)
+
+
+def _limits(axis: Axes, low: float, high: float) -> None:
+    """Show pixels from `low` to `high`, both as edges counted from the picture's."""
+    axis.set(xlim=(low - 0.5, high - 0.5), ylim=(high - 0.5, low - 0.5), facecolor="0.85")
+
+
+def _face(axis: Axes, points: np.ndarray, skeleton: Skeleton, color: str) -> None:
+    """Points (K, 2) in pixels of the picture, and the lines between them."""
+    axis.add_collection(LineCollection(points[segments(skeleton)] if skeleton.edges else [], colors=color, lw=0.7))
+    size = np.clip(50 / np.sqrt(skeleton.num_points), 6, 11)
+    axis.plot(*points.T, ".", color=color, ms=size, mew=0)
+
+
+def _chosen_points(skeleton: Skeleton, count: int = 4) -> list[int]:
+    """The middle point of each region, or points evenly spread where there are none; at most `count`."""
+    regions = [region[len(region) // 2] for region in skeleton.regions.values() if region]
+    spread = np.linspace(0, skeleton.num_points - 1, min(count, skeleton.num_points)).round().astype(int).tolist()
+    return list(dict.fromkeys(regions[:count] or spread))
+
+
+def _rgb(color: str) -> tuple[int, ...]:
+    return tuple(bytes.fromhex(color[1:]))
+
+
+def _fixed(place: np.ndarray) -> tuple[int, int]:
+    """Pixels in sixteenths, as OpenCV's drawing takes them with a shift of 4."""
+    x, y = np.round(16 * place).astype(int).tolist()
+    return x, y

@@ -1,0 +1,89 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.data.annotations import BOX, coco
+
+IMAGES = [{"id": 5, "file_name": "b/a.jpg"}, {"id": "six", "file_name": "c.jpg"}]
+FACE = {"id": 1, "image_id": 5, "keypoints": [1, 2, 2, 3.5, 4, 1, 0, 0, 0], "bbox": [1.5, 2, 30, 40]}
+
+
+def read(tmp_path: Path, content: object, num_points: int | None = None):
+    path = tmp_path / "f.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    found, wrong = coco.parse(path, num_points)
+    return found, [problem.replace(f"{tmp_path}/", "") for problem in wrong]
+
+
+def test_visibility_boxes_and_crowds(tmp_path):
+    """0 is missing, whatever x and y say; 1 (hidden) and 2 (seen) are points."""
+    other = {"image_id": "six", "keypoints": [None, "?", 0, 7, 8, 2, 9, 1e3, 1.0]}
+    found, wrong = read(tmp_path, {"images": IMAGES, "annotations": [FACE, FACE | {"iscrowd": 1}, other]}, 3)
+    assert wrong == []
+    assert found.faces.image.tolist() == ["b/a.jpg", "c.jpg"]
+    nan = np.nan
+    np.testing.assert_array_equal(found.keypoints, [[[1, 2], [3.5, 4], [nan, nan]], [[nan, nan], [7, 8], [9, 1000]]])
+    np.testing.assert_array_equal(found.faces[BOX].to_numpy(), [[1.5, 2, 30, 40], [nan] * 4])
+    assert found.faces["where"].tolist() == [f"{tmp_path}/f.json: annotations[{record}]" for record in (0, 2)]
+
+
+@pytest.mark.parametrize("content", [{"images": IMAGES}, {"images": IMAGES, "annotations": []}])
+def test_images_without_annotations_are_faces_to_predict(tmp_path, content):
+    found, wrong = read(tmp_path, content, 68)
+    assert wrong == [] and found.keypoints is None and found.faces.image.tolist() == ["b/a.jpg", "c.jpg"]
+
+
+@pytest.mark.parametrize(("change", "expected"), [
+    ({"image_id": 7}, ["face 0 (?): image_id '7' is not among the images"]),
+    ({"image_id": [7]}, ["face 0 (?): image_id '[7]' is not among the images"]),
+    ({"bbox": [1, 2, 3]}, ["face 0 (b/a.jpg): bbox is not left, top, width, height in pixels"]),
+    ({"bbox": [1, 2, 3, 1e99]}, ["face 0 (b/a.jpg): bbox is not left, top, width, height in pixels"]),
+    ({"bbox": {"left": 1}}, ["face 0 (b/a.jpg): bbox is not left, top, width, height in pixels"]),
+    ({"keypoints": [1, 2]}, ["face 0 (b/a.jpg): keypoints are not x, y, v of each point"]),
+    ({"keypoints": "1 2 2"}, ["face 0 (b/a.jpg): keypoints are not x, y, v of each point"]),
+    ({"keypoints": [1, 2, 2]}, ["face 0 (b/a.jpg): 1 points a face, but 3 are expected; choose the skeleton of this "
+                                "file"]),
+    ({"keypoints": [1, 2, 3, "4", 5, 1, float("nan"), 7, 2]}, [
+        "face 0 (b/a.jpg): point 0: visibility 3 is not 0, 1 or 2",
+        "face 0 (b/a.jpg): point 1: x=4, y=5 are not numbers of pixels",
+        "face 0 (b/a.jpg): point 2: x=nan, y=7 are not numbers of pixels"]),
+    ({"keypoints": [1, 2, [2], True, 5, 1, 1, 10**400, 2]}, [
+        "face 0 (b/a.jpg): point 0: visibility [2] is not 0, 1 or 2",
+        "face 0 (b/a.jpg): point 1: x=True, y=5 are not numbers of pixels",
+        f"face 0 (b/a.jpg): point 2: x=1, y={str(10**400)[:40]} are not numbers of pixels"]),
+])
+def test_broken_annotations_name_file_and_record(tmp_path, change, expected):
+    found, wrong = read(tmp_path, {"images": IMAGES, "annotations": [FACE | change, FACE]}, 3)
+    assert wrong == [f"f.json: annotations[0]: {problem}" for problem in expected]
+    assert found.faces.index.tolist() == [1]
+
+
+def test_records_that_are_no_records(tmp_path):
+    images = [*IMAGES, 3, {"id": 1}, {"id": 5, "file_name": "d.jpg"}, {"id": 9, "file_name": "/e.jpg"},
+              {"id": {}, "file_name": "f.jpg"}]
+    assert read(tmp_path, {"images": images, "annotations": [FACE, None]})[1] == [
+        "f.json: images[2]: needs an 'id' and a 'file_name'",
+        "f.json: images[3]: needs an 'id' and a 'file_name'",
+        "f.json: images[4]: id 5 comes twice",
+        "f.json: images[5]: image path '/e.jpg' is absolute; write it relative to the data folder",
+        "f.json: images[6]: needs an 'id' and a 'file_name'",
+        "f.json: annotations[1]: face 1 (?): image_id 'None' is not among the images",
+        "f.json: annotations[1]: face 1 (?): keypoints are not x, y, v of each point",
+    ]
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ('{\n "images": [\n}', "f.json:3: broken JSON (Expecting value, column 1)"),
+    ("[1]", "f.json: no list 'images'; COCO JSON is expected"),
+    ('{"annotations": []}', "f.json: no list 'images'; COCO JSON is expected"),
+    ('{"images": [], "annotations": {"a": 1}}', "f.json: 'annotations' is not a list"),
+    ('{"images": []}', "f.json: has no images and no annotations"),
+    ("[" * 200_000, "f.json: broken JSON (numbers too long or lists too deep); COCO JSON is expected"),
+    ('{"images": [' + "9" * 5000 + "]}", "f.json: broken JSON (numbers too long or lists too deep); COCO JSON is "
+                                        "expected"),
+    ("", "f.json: is empty; COCO JSON is expected"),
+])
+def test_files_that_are_no_coco(tmp_path, text, expected):
+    assert read(tmp_path, text)[1] == [expected]

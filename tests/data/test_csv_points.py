@@ -1,0 +1,115 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.data.annotations import BOX, csv_points, formats
+from tests.conftest import DATA
+
+FACES = DATA / "pytorch_faces"
+needs_faces = pytest.mark.skipif(not FACES.is_dir(), reason="needs pytorch_faces in shared/data")
+NAN = [np.nan, np.nan]
+
+
+def read(tmp_path: Path, text: str, num_points: int | None = None):
+    path = tmp_path / "f.csv"
+    path.write_text(text, encoding="utf-8")
+    found, wrong = csv_points.parse(path, num_points)
+    return found, [problem.replace(f"{tmp_path}/", "") for problem in wrong]
+
+
+@pytest.mark.parametrize("text", [
+    "image_name,part_0_x,part_0_y,part_1_x,part_1_y\na.jpg,1,2,3.5,-4\nb.jpg,5,6,,\n",
+    "\ufeffimage_name,part_0_x,part_0_y,part_1_x,part_1_y\r\na.jpg,1,2,3.5,-4\r\n\r\nb.jpg,5,6,nan,NaN\r\n",
+    "a.jpg,1,2,3.5,-4\nb.jpg,5,6,,\n",
+    "who,a,b,c,d\n./a.jpg, 1,2 ,3.5,-4\nb.jpg,5,6,,",
+    "photo,x0,y0,x1,y1\na.jpg,1,2,3.5,-4\nb.jpg,5,6,,\n",
+    "Nose_Y,Chin_x,Nose_X,Chin_y,FileName\n2,3.5,1,-4,a.jpg\n6,,5,,b.jpg\n",
+    '"image","x_0","x_1","y_0","y_1"\n"a.jpg","1","3.5","2","-4"\n"b.jpg",5,,6,\n',
+], ids=["names", "windows", "bare", "turns", "prefix", "any order", "quotes"])
+def test_every_layout_says_the_same(tmp_path, text):
+    found, wrong = read(tmp_path, text, 2)
+    assert wrong == []
+    assert found.faces.image.tolist() == ["a.jpg", "b.jpg"]
+    np.testing.assert_array_equal(found.keypoints, [[[1, 2], [3.5, -4]], [[5, 6], NAN]])
+    assert found.faces[BOX].isna().all(axis=None)
+
+
+def test_the_first_point_may_be_missing_in_a_file_without_a_header(tmp_path):
+    found, wrong = read(tmp_path, "a.jpg,,,3,4\n")
+    assert wrong == []
+    np.testing.assert_array_equal(found.keypoints, [[NAN, [3, 4]]])
+
+
+def test_boxes_by_name_and_empty_where_there_is_none(tmp_path):
+    text = "image_name,width,top,left,height,p_x,p_y\na.jpg,30,2,1.5,40,9,9\nb.jpg,,,,,7,7\n"
+    found, wrong = read(tmp_path, text)
+    assert wrong == []
+    np.testing.assert_array_equal(found.faces[BOX].to_numpy(), [[1.5, 2, 30, 40], [np.nan] * 4])
+
+
+@pytest.mark.parametrize("text", ["image_name\na.jpg\nb.jpg\n", "a.jpg\nb.jpg\n",
+                                  "image_name,left,top,width,height\na.jpg,1,2,3,4\nb.jpg,1,2,3,4\n"])
+def test_faces_to_predict_have_no_points(tmp_path, text):
+    found, wrong = read(tmp_path, text, 68)
+    assert wrong == [] and found.keypoints is None and found.faces.image.tolist() == ["a.jpg", "b.jpg"]
+
+
+def test_every_problems_names_file_line_and_face(tmp_path):
+    text = (
+        "image_name,left,top,width,height,nose_x,nose_y,chin_x,chin_y\n"
+        "a.jpg,1,2,3,4,1,2,3,4\n"
+        "b.jpg,1,2,3,4,1,2,3\n"
+        "c.jpg,1,,3,4,1,x,3,1e99\n"
+        "../d.jpg,1,2,3,4,inf,,3,4\n"
+        "e.jpg,1,2,3,4,1,2,3,4,5\n"
+    )
+    found, wrong = read(tmp_path, text, 2)
+    assert wrong == [
+        "f.csv:3: face 1 (b.jpg): 8 fields, but the first row has 9",
+        "f.csv:4: face 2 (c.jpg): box: '' is not a number of pixels",
+        "f.csv:4: face 2 (c.jpg): nose: y='x' is not a number of pixels",
+        "f.csv:4: face 2 (c.jpg): chin: y='1e99' is not a number of pixels",
+        "f.csv:5: face 3 (../d.jpg): image path '../d.jpg' leaves the data folder; '..' is not allowed",
+        "f.csv:5: face 3 (../d.jpg): nose: y is missing, the other is not",
+        "f.csv:6: face 4 (e.jpg): 10 fields, but the first row has 9",
+    ]
+    assert found.faces.index.tolist() == [0] and found.keypoints.shape == (1, 2, 2)
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("image_name,a_x,b_x,b_y\n", ["f.csv:1: point 'a' has no column for its y"]),
+    ("image_name,a_x,a_y,a_x\n", ["f.csv:1: column 'a_x' comes twice"]),
+    ("image_name,a_x,a_y,age\n", ["f.csv:1: column 'age' is neither a point's x nor y; remove it"]),
+    ("image_name,left,a_x,a_y\n", ["f.csv:1: columns left without top, width, height"]),
+    ("image_name,one,two,three\n", ["f.csv:1: 3 columns of points; as many x as y are expected"]),
+    ("a.jpg,1,2,3\n", ["f.csv:1: 3 columns of points; as many x as y are expected"]),
+    ("image_name,a_x,a_y\n", ["f.csv:1: has a header, but no faces"]),
+    ("", ["f.csv: is empty; CSV is expected"]),
+    ('a.jpg,1,2\nb.jpg,"1,2\n', ["f.csv:2: broken CSV (unexpected end of data)"]),
+])
+def test_headers_and_files_that_are_wrong(tmp_path, text, expected):
+    assert read(tmp_path, text)[1] == expected
+
+
+def test_another_number_of_points_is_one_problem(tmp_path):
+    text = "image_name,a_x,a_y\na.jpg,1,2\nb.jpg,1,2\n"
+    assert read(tmp_path, text, 68)[1] == [
+        "f.csv:1: 1 points a face, but 68 are expected; choose the skeleton of this file"]
+
+
+def test_text_of_another_encoding_and_a_missing_file(tmp_path):
+    (tmp_path / "f.csv").write_bytes("a.jpg,1,2\nä.jpg,1,2\n".encode("latin-1"))
+    assert csv_points.parse(tmp_path / "f.csv")[1] == [
+        f"{tmp_path}/f.csv:1: is not text in UTF-8, here or soon after; save as UTF-8"]
+    assert csv_points.parse(tmp_path / "g.csv")[1] == [
+        f"{tmp_path}/g.csv: cannot be read (No such file or directory); check the path"]
+
+
+@needs_faces
+def test_the_real_faces():
+    found = formats.read(FACES, "face_landmarks.csv", num_points=68)
+    assert found.keypoints.shape == (69, 68, 2) and np.isfinite(found.keypoints).all()
+    assert found.boxes_made == 69
+    assert found.faces.image.iloc[0] == "0805.jpg"
+    assert found.keypoints[0, 0].tolist() == [27, 83]

@@ -1,0 +1,198 @@
+"""metrics.json, its tables and the report, on a tiny made-up run."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.common.errors import UserError
+from pipeline.data.annotations import BOX
+from pipeline.data.crops import AFFINE, CropStore
+from pipeline.evaluation.report import write_report
+from pipeline.evaluation.results import (
+    Candidate,
+    build_metrics,
+    format_table,
+    load_history,
+    load_results,
+    save_metrics,
+    tables,
+)
+from pipeline.evaluation.submission import write
+from pipeline.inference.ensemble import ensemble_files
+from pipeline.inference.predictions import Predictions
+from pipeline.keypoints import geometry
+from pipeline.keypoints.skeleton import Skeleton
+from pipeline.models import build_model
+from pipeline.models.checkpoint import save_model
+from pipeline.params import load_params
+
+SAMPLE = Path(__file__).parents[2] / "presets" / "sample.yaml"
+FOLD = np.array([4, 4, 1, 1])
+SHAPE = np.array([[10.0, 10], [20, 10]])  # the eyes, 10 px apart
+SKELETON = Skeleton(name="two", flip=np.array([1, 0]), eyes=(0, 1), edges=((0, 1),), regions={"eyes": (0, 1)})
+OFFSETS = {"a": [1, 1, 3, 3], "b": [-1, -1, -1, -5]}  # of x and y, in each train face; of the test faces: see below
+
+
+def write_store(folder: Path, keypoints: np.ndarray | None, count: int) -> None:
+    """Crops that are the photo itself, with one box around the points."""
+    folder.mkdir(parents=True)
+    table = pd.DataFrame({"image": "x.jpg", "source": "x"}, index=range(count))
+    table[BOX] = [0.0, 0.0, 32.0, 32.0]
+    table[AFFINE] = geometry.translation(0, 0).reshape(-1)
+    table.to_csv(folder / "faces.csv", index_label="face")
+    np.save(folder / "crops.npy", np.random.default_rng(0).integers(0, 255, (count, 32, 32), np.uint8))
+    np.save(folder / "photos.npy", np.zeros((count, 32, 32), np.uint8))
+    if keypoints is not None:
+        np.save(folder / "keypoints.npy", keypoints.astype(np.float32))
+    (folder / "store.json").write_text(json.dumps({"size": 32}))
+    assert len(CropStore.open(folder)) == count
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Two models, folds 4 and 1, four train and two test faces; test predictions are 1 and 5 px off."""
+    truth = np.repeat(SHAPE[None], 4, axis=0)
+    write_store(tmp_path / "crops" / "train", truth, 4)
+    write_store(tmp_path / "crops" / "test", None, 2)
+    pd.DataFrame({"face": range(4), "group": range(4), "fold": FOLD}).to_csv(tmp_path / "folds.csv", index=False)
+    write(tmp_path / "solution.csv", truth[:2])
+    for model, offset in OFFSETS.items():
+        for fold, off in ((4, 1), (1, 5)):
+            folder, rows = tmp_path / "runs" / model / f"fold{fold}", np.flatnonzero(fold == FOLD)
+            points = truth[rows] + np.array(offset)[rows, None, None]
+            Predictions(face=rows, points=points, spread=np.zeros((2, 2))).save(folder / "oof.npz")
+            Predictions(face=np.arange(2), points=truth[:2] + off, spread=np.zeros((2, 2))).save(folder / "test.npz")
+            history = {"epoch": [1, 2], "train_loss": [2, 1], "val_loss": [3, 2], "val_mae": [np.nan, off]}
+            pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
+    return tmp_path
+
+
+def names(run: Path) -> dict:
+    return {"crops": run / "crops", "folds_file": run / "folds.csv", "runs": run / "runs", "models": ["a", "b"],
+            "folds": [4, 1]}
+
+
+def blend(run: Path) -> None:
+    ensemble_files(run / "ensemble", **names(run) | {"crops": run / "crops" / "train"}, blend="mean")
+
+
+def test_metrics_by_hand(run: Path) -> None:
+    blend(run)
+    results = load_results(**names(run), ensemble=run / "ensemble", solution=run / "solution.csv")
+    metrics = build_metrics(results, SKELETON.eyes)
+    assert list(metrics) == ["ensemble", "models", "baseline"]
+    assert metrics["models"]["a"]["mae_folds"] == [1, 3]
+    assert metrics["models"]["a"]["mae"] == metrics["models"]["b"]["mae"] == 2
+    assert metrics["models"]["a"]["mae_sd"] == pytest.approx(2**0.5)
+    assert metrics["models"]["a"]["nme_folds"] == pytest.approx([10 * 2**0.5, 30 * 2**0.5])
+    assert metrics["ensemble"]["mae_folds"] == [0, 1]  # the mean of 1 and −1; of 3 and −1, and of 3 and −5
+    assert metrics["models"]["a"]["test_mae"] == 3  # the mean of the folds' predictions, 1 and 5 px off
+    assert metrics["ensemble"]["test_mae"] == 3
+    assert metrics["baseline"]["mae"] == pytest.approx(0, abs=1e-6)
+    save_metrics(run / "metrics.json", metrics)
+    assert json.loads((run / "metrics.json").read_text()) == metrics
+
+
+def test_table_has_every_model_and_fold(run: Path) -> None:
+    blend(run)
+    results = load_results(**names(run), ensemble=run / "ensemble", solution=run / "solution.csv")
+    lines = format_table(build_metrics(results, SKELETON.eyes), [4, 1]).splitlines()
+    assert lines[0].split() == ["MAE,", "px", "fold", "4", "fold", "1", "mean", "±", "sd", "OOF", "test"]
+    assert lines[2].split() == ["a", "1.000", "3.000", "2.000", "±", "1.414", "2.000", "3.000"]
+    assert lines[4].split() == ["ensemble", "0.000", "1.000", "0.500", "±", "0.707", "0.500", "3.000"]
+    assert lines[6].startswith("NME, %") and lines[12].startswith("RMSE, px")
+    assert lines[14].split() == ["a", "1.000", "3.000", "2.000", "±", "1.414", "2.236", "3.000"]  # √5
+    assert len(lines) == 17
+    assert len({len(line) for line in lines[:5]}) == 1
+
+
+def test_without_a_solution_and_without_eyes_there_is_no_such_score(run: Path) -> None:
+    blend(run)
+    keypoints = np.load(run / "crops" / "train" / "keypoints.npy")
+    keypoints[2:, 0] = np.nan
+    np.save(run / "crops" / "train" / "keypoints.npy", keypoints)
+    metrics = build_metrics(load_results(**names(run), ensemble=run / "ensemble", solution=None), SKELETON.eyes)
+    assert "test_mae" not in metrics["ensemble"]
+    assert metrics["ensemble"]["nme_folds"] == [0, None]
+    assert metrics["ensemble"]["nme_sd"] is None
+    save_metrics(run / "metrics.json", metrics)
+    assert "–" in format_table(metrics, [4, 1])
+
+
+def test_points_without_eyes_have_a_table_less_and_null_in_the_file(run: Path) -> None:
+    blend(run)
+    metrics = build_metrics(load_results(**names(run), ensemble=run / "ensemble", solution=run / "solution.csv"), None)
+    save_metrics(run / "metrics.json", metrics)
+    assert json.loads((run / "metrics.json").read_text())["ensemble"]["nme"] is None
+    assert metrics["ensemble"]["test_nme"] is None and metrics["ensemble"]["test_rmse"] == 3
+    assert [heads[0] for heads, _ in tables(metrics, [4, 1])] == ["MAE, px", "RMSE, px"]
+    assert "NME" not in format_table(metrics, [4, 1])
+
+
+def test_no_test_faces_at_all(run: Path) -> None:
+    shutil.rmtree(run / "crops" / "test")
+    write_store(run / "crops" / "test", None, 0)
+    for path in (run / "runs").glob("*/*/test.npz"):
+        Predictions(face=[], points=np.zeros((0, 2, 2)), spread=np.zeros((0, 2))).save(path)
+    for rule in ("mean", "median", "weights"):
+        ensemble_files(run / "ensemble", **names(run) | {"crops": run / "crops" / "train"}, blend=rule)
+        results = load_results(**names(run), ensemble=run / "ensemble", solution=None)
+        assert results.ensemble.test.shape == results.models["a"].test.shape == results.baseline.test.shape == (0, 2, 2)
+        assert build_metrics(results, SKELETON.eyes)["models"]["a"]["mae"] == 2
+
+
+def test_history_is_that_of_the_named_runs_and_all_problems_are_listed(run: Path) -> None:
+    history = load_history(run / "runs", ["b", "a"], [1])
+    assert history["run"].tolist() == ["b/fold1", "b/fold1", "a/fold1", "a/fold1"]
+    assert list(history)[:4] == ["run", "model", "fold", "epoch"]
+    (run / "runs" / "a" / "fold4" / "history.csv").write_text("")
+    with pytest.raises(UserError) as caught:
+        load_history(run / "runs", ["a", "c"], [4])
+    assert [problem.split("history.csv: ")[1][:9] for problem in caught.value.problems] == ["no traini", "not found"]
+
+
+def test_report_shows_every_picture_and_every_table(run: Path) -> None:
+    blend(run)
+    results = load_results(**names(run), ensemble=run / "ensemble", solution=run / "solution.csv")
+    metrics = build_metrics(results, SKELETON.eyes)
+    params, trained = load_params(SAMPLE), {}
+    for name, like in (("a", "resnet"), ("b", "unet")):
+        model = params.models[like]
+        description = {"network": model.network.model_dump(), "codec": model.codec.model_dump(),
+                       "num_points": 2, "channels": 1, "size": 32}
+        trained[name] = run / "runs" / name / "fold4"
+        save_model(trained[name], build_model(**description)[0], description)
+    (run / "reports" / "pictures").mkdir(parents=True)
+    (run / "reports" / "pictures" / "of-a-model-that-is-gone.png").touch()
+    write_report(run / "reports", results, metrics, load_history(run / "runs", ["a", "b"], [4, 1]), SKELETON,
+                 trained=trained, augmentation=params.augment.model_dump(),
+                 aligned={"b": (results.train, params.augmentation("unet"))})
+    page = (run / "reports" / "index.html").read_text()
+    drawn = {file.name for file in (run / "reports" / "pictures").iterdir()}
+    assert drawn == {
+        "curves.png", "histogram.png", "points.png", "worst.png", "best.png", "test.png", "samples.png",
+        "samples-b.png", "filters-a.png", "filters-b.png", "heatmaps-b.png"}
+    assert set(re.findall(r"<img src='pictures/([^']+)'", page)) == drawn
+    assert page.count("<table>") == len(tables(metrics, [4, 1])) >= 2
+    assert "<td>ensemble</td><td>0.000</td><td>1.000</td>" in page
+    assert "http" not in page
+
+
+def test_report_without_test_faces_has_no_picture_of_them(run: Path) -> None:
+    blend(run)
+    results = load_results(**names(run), ensemble=run / "ensemble", solution=run / "solution.csv")
+    none = replace(results.test, crops=results.test.crops[:0], photos=results.test.photos[:0],
+                   faces=results.test.faces[:0])
+    nothing = {name: Candidate(oof=found.oof, test=found.test[:0]) for name, found in results.models.items()}
+    results = replace(results, test=none, models=nothing, solution=None)
+    history = load_history(run / "runs", ["a"], [4])
+    write_report(run / "reports", results, build_metrics(results, SKELETON.eyes), history, SKELETON, trained={},
+                 augmentation=load_params(SAMPLE).augment.model_dump(), aligned={})
+    assert not (run / "reports" / "pictures" / "test.png").exists()
+    assert "test.png" not in (run / "reports" / "index.html").read_text()

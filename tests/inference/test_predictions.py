@@ -1,0 +1,85 @@
+"""Prediction files: what is written is what is read, and a bad file is named."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.common.errors import UserError
+from pipeline.inference.predictions import Predictions, load_runs
+
+
+def make(faces: list[int], value: float = 0.1) -> Predictions:
+    shape = (len(faces), 2)
+    return Predictions(face=np.array(faces), points=np.full((*shape, 2), value), spread=np.full(shape, 0.5))
+
+
+def test_round_trip_is_exact(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "oof.npz"
+    make([4, 2, 7]).save(path)
+    found = Predictions.load(path)
+    assert found.face.tolist() == [4, 2, 7]
+    assert found.face.dtype == np.int64
+    assert found.points.dtype == found.spread.dtype == np.float32
+    assert (found.points == np.float32(0.1)).all()
+    assert found.points.shape == (3, 2, 2)
+    assert (found.spread == 0.5).all()
+    assert [file.name for file in path.parent.iterdir()] == ["oof.npz"]
+
+
+def test_by_face_sorts_all_arrays_alike() -> None:
+    points = np.arange(12.0).reshape(3, 2, 2)
+    found = Predictions(face=np.array([2, 0, 1]), points=points, spread=points[..., 0]).by_face()
+    assert found.face.tolist() == [0, 1, 2]
+    assert found.points[:, 0, 0].tolist() == [4, 8, 0]
+    assert found.spread[:, 0].tolist() == [4, 8, 0]
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match=re.escape("points (3, 2, 2)")):
+        Predictions(face=np.arange(2), points=np.zeros((3, 2, 2)), spread=np.zeros((3, 2)))
+
+
+def test_missing_broken_and_foreign_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"gone\.npz: not found"):
+        Predictions.load(tmp_path / "gone.npz")
+    broken = tmp_path / "broken.npz"
+    make([0]).save(broken)
+    broken.write_bytes(broken.read_bytes()[:100])
+    foreign, single, pickled = tmp_path / "foreign.npz", tmp_path / "single.npz", tmp_path / "pickled.npz"
+    np.savez(foreign, face=np.arange(2), points=np.zeros((3, 2, 2)), spread=np.zeros((3, 2)))
+    with single.open("wb") as file:
+        np.save(file, np.zeros(3))
+    np.savez(pickled, face=np.array([0], object), points=np.zeros((1, 1, 2)), spread=np.zeros((1, 1)))
+    packed = tmp_path / "packed.npz"
+    np.savez_compressed(packed, face=np.arange(1), points=np.zeros((1, 1, 2)), spread=np.zeros((1, 1)))
+    for path in (broken, foreign, single, pickled, packed):
+        with pytest.raises(UserError, match=re.escape(f"{path}: not what was written there")) as caught:
+            Predictions.load(path)
+    assert "face.npy is compressed" in str(caught.value)
+
+
+def test_what_is_read_stays_on_disk_and_is_not_changed(tmp_path: Path) -> None:
+    path = tmp_path / "oof.npz"
+    whole = Predictions(face=np.arange(3), points=np.arange(12).reshape(3, 2, 2), spread=np.ones((3, 2)))
+    whole.save(path)
+    found = Predictions.load(path)
+    for array in (found.face, found.points, found.spread):
+        assert not array.flags.owndata and not array.flags.writeable
+    replace(whole, points=0 * whole.points).save(path)  # is written beside it and put in its place
+    np.testing.assert_array_equal(found.points, whole.points)
+
+
+def test_runs_are_read_by_name_and_all_that_is_missing_is_listed(tmp_path: Path) -> None:
+    for model, fold in (("a", 0), ("a", 3), ("stale", 0)):
+        make([fold]).save(tmp_path / model / f"fold{fold}" / "oof.npz")
+    found = load_runs(tmp_path, ["a"], [0, 3], "oof")
+    assert {model: list(folds) for model, folds in found.items()} == {"a": [0, 3]}
+    assert found["a"][3].face.tolist() == [3]
+    with pytest.raises(UserError) as caught:
+        load_runs(tmp_path, ["a", "b"], [0, 1], "oof")
+    assert [problem.split(":")[0] for problem in caught.value.problems] == [
+        str(tmp_path / name / "oof.npz") for name in ("a/fold1", "b/fold0", "b/fold1")
+    ]

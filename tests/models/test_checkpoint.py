@@ -1,0 +1,89 @@
+import json
+
+import pytest
+import torch
+
+from pipeline.common.errors import UserError
+from pipeline.models import build_model
+from pipeline.models.checkpoint import ResumeState, fingerprint, load_model, save_model
+
+NETWORK = {"name": "resnet", "backbone": "resnet10t",
+           "pretrained": False, "width": 0.25, "stem": "sum", "head": "average", "dropout": 0.0}
+DESCRIPTION = {"network": NETWORK, "codec": {"name": "regression"}, "num_points": 2, "channels": 1, "size": 32}
+
+
+def test_a_resume_state_comes_back_and_goes(tmp_path):
+    state = {"weights": {"a": torch.arange(3)}, "history": [{"epoch": 1, "loss": 0.5, "nothing": None}]}
+    resume = ResumeState(tmp_path, "key")
+    assert resume.load() is None
+    resume.save(state)
+    loaded = resume.load()
+    assert loaded["history"] == state["history"]
+    assert torch.equal(loaded["weights"]["a"], state["weights"]["a"])
+    assert ResumeState(tmp_path, "other").load() is None
+    resume.remove()
+    assert resume.load() is None and not list(tmp_path.iterdir())
+
+
+def test_a_crash_while_saving_leaves_the_state_before(tmp_path, monkeypatch):
+    resume = ResumeState(tmp_path, "key")
+    resume.save({"epoch": 1})
+
+    def crash(state, path):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", crash)
+    with pytest.raises(KeyboardInterrupt):
+        resume.save({"epoch": 2})
+    assert resume.load() == {"epoch": 1}
+
+
+def test_nothing_is_unpickled(tmp_path):
+    resume = ResumeState(tmp_path, "key")
+    resume.save({"code": DangerousOnLoad()})
+    with pytest.raises(Exception, match="[Ww]eights.only"):
+        resume.load()
+
+
+class DangerousOnLoad:
+    def __reduce__(self):
+        return (print, ("code ran",))
+
+
+def test_fingerprint_follows_values_and_files(tmp_path):
+    path = tmp_path / "folds.csv"
+    path.write_text("a")
+    first = fingerprint({"lr": 1e-3}, path)
+    assert first == fingerprint({"lr": 1e-3}, path)
+    assert first != fingerprint({"lr": 2e-3}, path)
+    path.write_text("b")
+    assert first != fingerprint({"lr": 1e-3}, path)
+
+
+def test_a_pretrained_model_is_rebuilt_without_its_weights_file(tmp_path):
+    model, _ = build_model(**DESCRIPTION)
+    save_model(tmp_path, model, DESCRIPTION | {"network": NETWORK | {"pretrained": "gone.safetensors"}})
+    loaded, _, _ = load_model(tmp_path)
+    assert torch.equal(loaded.head[2].weight, model.head[2].weight)
+
+
+@pytest.mark.parametrize(("name", "message"), [("model.json", "not readable"), ("model.safetensors", "not readable")])
+def test_broken_and_missing_files_are_named(tmp_path, name, message):
+    with pytest.raises(UserError, match="no trained model"):
+        load_model(tmp_path)
+    model, _ = build_model(**DESCRIPTION)
+    save_model(tmp_path, model, DESCRIPTION)
+    assert json.loads((tmp_path / "model.json").read_text()) == DESCRIPTION
+    (tmp_path / name).write_bytes(b"{")
+    with pytest.raises(UserError, match=message):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"stem": None}, {"width": 0.5}])
+def test_a_model_of_another_version_is_named(tmp_path, change):
+    model, _ = build_model(**DESCRIPTION)
+    network = {key: value for key, value in (NETWORK | change).items() if value is not None}
+    save_model(tmp_path, model, DESCRIPTION | {"network": network})
+    with pytest.raises(UserError, match=r"of another version .*train it again"):
+        load_model(tmp_path)

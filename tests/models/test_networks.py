@@ -1,0 +1,192 @@
+"""One contract for every network, and one batch overfitted with every codec and loss it allows."""
+
+import pytest
+import timm
+import torch
+
+from pipeline.common.errors import UserError
+from pipeline.models import build_model
+from pipeline.models.checkpoint import load_model, save_model
+from pipeline.models.losses import LOSSES, build_loss
+from tests.conftest import WEIGHTS
+
+RESNET = {"name": "resnet", "backbone": "resnet10t", "pretrained": False, "width": 1.0, "head": "average",
+          "stem": "sum", "dropout": 0.0}
+UNET = {"name": "unet", "backbone": "resnet10t", "pretrained": False, "width": 1.0, "decoder_channels": [32, 32, 32],
+        "upsample": "nearest"}
+PLAIN = UNET | {"backbone": "plain", "width": 0.125, "decoder_channels": [64, 32, 16, 8], "upsample": "transposed"}
+SIMPLENET = {"name": "simplenet", "channels": [8, 16, 32, 64], "hidden": [64, 32], "dropout": 0.1}
+SMALLCNN = {"name": "smallcnn", "channels": [12, 24, 32], "kernels": [7, 5, 3], "hidden": 64}
+REGRESSION = {"name": "regression"}
+HEATMAP = {"name": "heatmap", "sigma": 1.0, "padding": 4.0, "decoder": "window"}
+NETWORKS = [
+    (RESNET, REGRESSION), (RESNET | {"head": "flatten", "backbone": "resnet18", "width": 0.25}, REGRESSION),
+    (RESNET | {"backbone": "tf_efficientnet_lite0", "head": "flatten"}, REGRESSION),
+    (UNET, HEATMAP), (UNET | {"decoder_channels": [32, 16]}, HEATMAP | {"name": "gaussian"}),
+    (UNET | {"backbone": "tf_efficientnet_lite0"}, HEATMAP), (UNET | {"backbone": "resnet18", "width": 0.25}, HEATMAP),
+    (UNET | {"upsample": "transposed"}, HEATMAP), (PLAIN, HEATMAP | {"sigma": 2.5, "padding": 2.0}),
+    (PLAIN | {"decoder_channels": [32, 16]}, HEATMAP | {"name": "gaussian", "padding": 0.0, "decoder": "argmax"}),
+    (SIMPLENET, REGRESSION), (SIMPLENET | {"channels": [8, 8]}, REGRESSION),
+    (SMALLCNN, REGRESSION), (SMALLCNN | {"kernels": [10, 7, 5]}, REGRESSION),
+    (SMALLCNN | {"channels": [8] * 6, "kernels": [5, 3, 2, 2, 3, 1]}, REGRESSION),
+]
+names = [f"{network['name']}-{network.get('backbone', '')}-{codec['name']}" for network, codec in NETWORKS]
+
+
+@pytest.mark.parametrize(("network", "codec"), NETWORKS, ids=names)
+@pytest.mark.parametrize(("num_points", "channels", "size"), [(68, 1, 64), (1, 3, 96), (15, 1, 80)])
+def test_contract(network, codec, num_points, channels, size, tmp_path):
+    description = {"network": network, "codec": codec, "num_points": num_points, "channels": channels, "size": size}
+    torch.manual_seed(0)
+    model, target = build_model(**description)
+    images = torch.randint(0, 256, (2, channels, size, size), dtype=torch.uint8)
+    points = torch.rand(2, num_points, 2) * size
+    output = model(images)
+    wanted = target.encode(points)
+    assert output.shape == wanted.shape
+    assert target.decode(output).shape == (2, num_points, 2)
+    fitting = next(name for name, (_, kinds) in LOSSES.items() if target.kind in kinds)
+    build_loss(fitting, target.kind)(output, wanted, torch.ones(2, num_points, dtype=torch.bool)).backward()
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())
+    assert any(weight.grad.abs().sum() > 0 for weight in model.backbone.parameters())
+
+    save_model(tmp_path, model, description)
+    loaded, codec_again, again = load_model(tmp_path)
+    assert again == description
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(images), model.eval()(images), rtol=0, atol=0)
+    torch.testing.assert_close(codec_again.encode(points), wanted, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("network", "codec"), NETWORKS, ids=names)
+def test_the_last_layers_stay_in_float32(network, codec):
+    """bfloat16 has 8 bits: a point at the edge of a view of 128 pixels would be a quarter of a pixel off."""
+    torch.manual_seed(0)
+    model, _ = build_model(network, codec, num_points=5, channels=1, size=64)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model.eval()(torch.randint(0, 256, (2, 1, 64, 64), dtype=torch.uint8))
+    assert output.dtype == torch.float32
+    assert not torch.equal(output, output.bfloat16().float())
+
+
+TINY = {"backbone": "resnet10t", "width": 0.25}
+OVERFIT = [(RESNET | TINY, REGRESSION, name) for name, (_, kinds) in LOSSES.items() if "points" in kinds]
+OVERFIT += [(network, REGRESSION, loss) for network in (SIMPLENET | {"dropout": 0.0}, SMALLCNN) for *_, loss in OVERFIT]
+SHALLOW = PLAIN | {"width": 0.25, "decoder_channels": [32, 16, 16]}  # sees nothing beyond the crop at full resolution
+OVERFIT += [(SHALLOW, HEATMAP | {"padding": 0.0}, "cross_entropy"),
+            (SHALLOW, HEATMAP | {"name": "gaussian", "padding": 0.0, "sigma": 2.5}, "mse")]
+OVERFIT += [(UNET | TINY, HEATMAP, "cross_entropy"), (UNET | TINY, HEATMAP | {"name": "gaussian"}, "mse")]
+overfit_names = [f"{network['name']}-{codec['name']}-{loss}" for network, codec, loss in OVERFIT]
+
+
+@pytest.mark.parametrize(("network", "codec", "loss"), OVERFIT, ids=overfit_names)
+def test_overfits_one_batch(network, codec, loss):
+    """Points inside the view and as far outside as can be are learned to within a pixel, or 1.5 by mse."""
+    size, margin = 32 if network == SHALLOW else 64, codec.get("padding", 4.0)
+    torch.manual_seed(0)
+    model, target = build_model(network, codec, num_points=4, channels=1, size=size)
+    images, block = torch.randint(0, 256, (2, 1, 8, 8), dtype=torch.uint8), size // 8
+    images = images.repeat_interleave(block, 2).repeat_interleave(block, 3)
+    points = torch.rand(2, 4, 2) * (size - 1)
+    points[:, 0] = torch.tensor([-margin, 0.47 * size])
+    points[:, 1] = torch.tensor([0.31 * size, size - 1 + margin])
+    wanted, mask = target.encode(points), torch.ones(2, 4, dtype=torch.bool)
+    criterion, steps = build_loss(loss, target.kind), 300
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        value = criterion(model(images), wanted, mask)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        schedule.step()
+    error = (target.decode(model(images)) - points).abs()
+    assert error.max() < (1.5 if codec["name"] == "gaussian" else 1.0)
+
+
+def test_freezing_leaves_batch_norm_alone():
+    from pipeline.training.engine import _set_training
+
+    model, _ = build_model(RESNET, REGRESSION, num_points=2, channels=1, size=32)
+    before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
+    _set_training(model, frozen=True)
+    model(torch.randint(0, 256, (4, 1, 32, 32), dtype=torch.uint8)).sum().backward()
+    assert all(weight.grad is None for weight in model.backbone.parameters())
+    assert all(weight.grad is not None for weight in model.head.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.backbone.state_dict().items())
+    _set_training(model, frozen=False)
+    assert all(weight.requires_grad for weight in model.parameters())
+
+
+def test_weights_from_a_file_are_loaded_and_grey_sums_them():
+    path = WEIGHTS / "tf_efficientnet_lite0.safetensors"
+    if not path.is_file():
+        pytest.skip("no ImageNet weights here (../shared/weights)")
+    network = UNET | {"backbone": "tf_efficientnet_lite0", "pretrained": str(path)}
+    grey, _ = build_model(network, HEATMAP, num_points=2, channels=1, size=64)
+    rgb, _ = build_model(network, HEATMAP, num_points=2, channels=3, size=64)
+    torch.testing.assert_close(grey.backbone.conv_stem.weight, rgb.backbone.conv_stem.weight.sum(1, keepdim=True))
+    network = RESNET | {"backbone": "tf_efficientnet_lite0", "pretrained": str(path), "stem": "mean"}
+    mean, _ = build_model(network, REGRESSION, num_points=2, channels=1, size=64)
+    torch.testing.assert_close(mean.backbone.conv_stem.weight, rgb.backbone.conv_stem.weight.mean(1, keepdim=True))
+    random = timm.create_model("tf_efficientnet_lite0", features_only=True)
+    assert not torch.equal(random.conv_stem.weight, rgb.backbone.conv_stem.weight)
+
+
+def test_a_grey_picture_gives_the_same_features_as_its_rgb_copy():
+    path = WEIGHTS / "tf_efficientnet_lite0.safetensors"
+    if not path.is_file():
+        pytest.skip("no ImageNet weights here (../shared/weights)")
+    network = UNET | {"backbone": "tf_efficientnet_lite0", "pretrained": str(path)}
+    grey, rgb = (build_model(network, HEATMAP, num_points=2, channels=c, size=64)[0].eval() for c in (1, 3))
+    images = torch.randint(0, 256, (1, 1, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        features = [m.backbone(m.normalize(x))[-1] for m, x in ((grey, images), (rgb, images.expand(-1, 3, -1, -1)))]
+    torch.testing.assert_close(*features, rtol=1e-3, atol=1e-3)
+
+
+def test_no_hub_is_said_and_never_random(monkeypatch):
+    def offline(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", offline)
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_url", offline)
+    with pytest.raises(UserError, match=r"from the hub \(no network\).*path to a weights file, or false"):
+        build_model(RESNET | {"pretrained": True}, REGRESSION, num_points=2, channels=1, size=32)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pretrained": "gone.safetensors"}, "no weights file at 'gone.safetensors'"),
+        ({"backbone": "resnet19"}, "timm has no such model"),
+        ({"name": "vgg"}, "choose one of simplenet, smallcnn, resnet, unet"),
+        ({"backbone": "tf_efficientnet_lite0", "width": 0.5}, "only timm's ResNets"),
+    ],
+)
+def test_bad_networks_are_named(change, message):
+    with pytest.raises(UserError, match=message):
+        build_model(RESNET | change, REGRESSION, num_points=2, channels=1, size=32)
+
+
+def test_a_broken_weights_file_is_named(tmp_path):
+    path = tmp_path / "broken.safetensors"
+    path.write_bytes(b"nonsense")
+    with pytest.raises(UserError, match=r"could not be loaded from .*broken.safetensors"):
+        build_model(RESNET | {"pretrained": str(path)}, REGRESSION, num_points=2, channels=1, size=32)
+
+
+@pytest.mark.parametrize(
+    ("network", "codec", "message"),
+    [
+        (RESNET, HEATMAP, "its codec must be regression"), (UNET, REGRESSION, "its codec must be heatmap or gaussian"),
+        (SMALLCNN, HEATMAP, "its codec must be regression"),
+        (SMALLCNN | {"kernels": [3] * 4}, REGRESSION, "one for each convolution"),
+        (SIMPLENET | {"channels": [8] * 7}, REGRESSION, "too small for so many max pools"),
+        (PLAIN | {"pretrained": True}, HEATMAP, "no weights for the plain encoder"),
+        (UNET, HEATMAP | {"padding": 9.0}, "at most 8"), (UNET | {"decoder_channels": [8] * 5}, HEATMAP, "decoder_channels has 5 entries"),
+    ],
+)
+def test_what_does_not_go_together_is_said(network, codec, message):
+    with pytest.raises(UserError, match=message):
+        build_model(network, codec, num_points=2, channels=1, size=64)

@@ -1,0 +1,252 @@
+"""Every command through Click's runner, on a tiny real competition; and what they say when something is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from ruamel.yaml import YAML
+
+from pipeline.training.loader import make_batches
+from tests.conftest import run, succeed
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = sorted(path.stem for path in (ROOT / "stages").glob("*.py") if path.stem not in {"__init__", "cli"})
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_answers_at_once_without_torch(name):
+    code = (
+        "import runpy, sys\n"
+        "sys.argv = ['it', '--help']\n"
+        f"try: runpy.run_module('stages.{name}', run_name='__main__')\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "assert not {'torch', 'cv2', 'pandas'} & set(sys.modules)"
+    )
+    start = time.perf_counter()
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.startswith("Usage:")
+    assert time.perf_counter() - start < 5  # under a second on a free machine; tests share theirs
+
+
+def test_the_files_of_the_design_are_written(workplace):
+    folder, _ = workplace
+    for model in ("resnet", "unet"):
+        for fold in (0, 3):
+            names = {path.name for path in (folder / "runs" / model / f"fold{fold}").iterdir()}
+            assert names == {"model.safetensors", "model.json", "history.csv", "metrics.json", "oof.npz", "test.npz"}
+    assert {path.name for path in (folder / "ensemble").iterdir()} == {"oof.npz", "test.npz", "weights.json"}
+    assert (folder / "reports" / "index.html").stat().st_size > 1000
+    assert not list(folder.rglob("*.partial")) and not list((folder / ".resume").iterdir())
+
+
+def test_history_has_the_columns_that_the_plots_need(workplace):
+    history = pd.read_csv(workplace[0] / "runs" / "unet" / "fold3" / "history.csv")
+    assert list(history) == [
+        "epoch", "lr", "train_loss", "val_loss", "val_mae", "val_nme", "seconds", "images_per_second"]
+    assert np.isfinite(history.to_numpy()).all()
+
+
+def test_folds_hold_every_face_once_and_groups_together(workplace):
+    folds = pd.read_csv(workplace[0] / "data" / "folds.csv")
+    assert folds.face.tolist() == list(range(18))
+    assert set(folds.fold) == {0, 3}
+    assert not folds.drop_duplicates(["group", "fold"]).group.duplicated().any()
+
+
+def test_the_submission_is_the_ensemble_in_kaggles_layout(workplace):
+    folder, outputs = workplace
+    table = pd.read_csv(folder / "submissions" / "submission.csv")
+    assert list(table) == ["Id", "Predicted"]
+    assert table.Id.tolist() == list(range(5 * 136))
+    points = np.load(folder / "ensemble" / "test.npz")["points"]
+    np.testing.assert_allclose(table.Predicted.to_numpy().reshape(5, 68, 2), points, rtol=1e-6)
+    assert "680" in outputs["submit"]
+
+
+def test_the_intervals_lie_beside_the_submission(workplace):
+    folder, outputs = workplace
+    table = pd.read_csv(folder / "submissions" / "submission.intervals.csv")
+    submitted = pd.read_csv(folder / "submissions" / "submission.csv").Predicted.to_numpy().reshape(-1, 2)
+    np.testing.assert_allclose(table[["x", "y"]], submitted, atol=1e-3)
+    assert table.face.tolist() == np.repeat(range(5), 68).tolist() and (table.radius > 0).all()
+    assert set(pd.read_csv(folder / "submissions" / "submission.review.csv").face) <= set(range(5))
+    found = json.loads((folder / "metrics.json").read_text())["intervals"]
+    assert 0.5 < found["coverage"] <= 1 and set(found["sources"]) == {"indoor", "outdoor"}
+    assert "90% intervals hold" in outputs["score"] and "unsure faces" in outputs["submit"]
+
+
+def test_scores_are_those_of_the_files(workplace):
+    folder, outputs = workplace
+    metrics = json.loads((folder / "metrics.json").read_text())
+    truth = np.load(folder / "data" / "crops" / "train" / "keypoints.npy")
+    oof = np.load(folder / "ensemble" / "oof.npz")
+    order = np.argsort(oof["face"])
+    assert metrics["ensemble"]["mae"] == pytest.approx(np.abs(oof["points"][order] - truth).mean(), rel=1e-5)
+    solution = pd.read_csv(folder / "data" / "sample" / "solution.csv").Predicted
+    submitted = pd.read_csv(folder / "submissions" / "submission.csv").Predicted
+    assert metrics["ensemble"]["test_mae"] == pytest.approx((submitted - solution).abs().mean(), rel=1e-5)
+    assert set(metrics["models"]) == {"resnet", "unet"}
+    assert "resnet" in outputs["score"] and "ensemble" in outputs["score"]
+
+
+def test_train_takes_the_first_model_of_the_params(inside):
+    params = YAML()
+    values = params.load(Path("params.yaml"))
+    values["train"]["models"] = ["unet"]
+    params.dump(values, Path("params.yaml"))
+    before = {name: os.stat(f"runs/{name}/fold3/model.safetensors").st_mtime_ns for name in ("resnet", "unet")}
+    succeed("train", "--fold", 3)
+    after = {name: os.stat(f"runs/{name}/fold3/model.safetensors").st_mtime_ns for name in ("resnet", "unet")}
+    assert after["resnet"] == before["resnet"] and after["unet"] > before["unet"]
+
+
+@pytest.mark.parametrize(
+    ("command", "spoil", "message"),
+    [
+        (["train", "--fold", "7"], None, "split.folds in the params has only 0, 3"),
+        (["train", "--fold", "0", "--model", "vit"], None, "known are"),
+        (["train", "--fold", "0", "--params", "none.yaml"], None, "none.yaml: not found"),
+        (["train", "--fold", "0"], "data/crops/train/store.json", "dvc repro crop"),
+        (["train", "--fold", "0"], "data/folds.csv", "dvc repro split"),
+        (["predict", "--fold", "0"], "runs/resnet/fold0/model.json", "run the train stage first"),
+        (["ensemble"], "runs/unet/fold3/oof.npz", "runs/unet/fold3/oof.npz"),
+        (["submit"], "ensemble/test.npz", "ensemble/test.npz"),
+        (["submit"], "ensemble/oof.npz", "ensemble/oof.npz"),
+        (["crop"], "data/sample/train.xml", "train.xml"),
+    ],
+)
+def test_bad_calls_say_what_to_do_without_a_traceback(inside, command, spoil, message):
+    if spoil:
+        Path(spoil).unlink()
+    result = run(*command)
+    assert result.exit_code == 1
+    assert message in result.output
+    assert "Traceback" not in result.output and result.output.count("error: ") >= 1
+
+
+def test_a_submission_with_a_missing_row_is_refused(inside):
+    path = Path("submissions/submission.csv")
+    lines = path.read_text().splitlines()
+    Path("short.csv").write_text("\n".join(lines[:-1]) + "\n")
+    assert "680" in succeed("submit", "--check", path)
+    result = run("submit", "--check", "short.csv")
+    assert result.exit_code == 1 and "679" in result.output
+
+
+def test_predictions_of_other_crops_are_refused(inside):
+    params = YAML()
+    values = params.load(Path("params.yaml"))
+    values["crop"]["size"] = 48
+    params.dump(values, Path("params.yaml"))
+    succeed("crop")
+    result = run("predict", "--fold", 0)
+    assert result.exit_code == 1 and "trained on other crops" in result.output
+
+
+def test_validate_passes_the_sample(inside):
+    shown = succeed("validate")
+    assert "train.xml: 18 faces in" in shown and "test.xml: 5 faces in" in shown
+    assert shown.count(" 0 problems") == 2
+
+
+def test_validate_names_what_is_wrong(inside):
+    name = pd.read_csv("data/crops/train/faces.csv").image[0]
+    Path("data/sample", name).unlink()
+    result = run("validate")
+    assert result.exit_code == 1
+    assert name in result.output and "train.xml" in result.output
+
+
+def test_the_gpu_preset_cut_down(inside):
+    """presets/ibug300w.yaml with the sample's photos, small crops, one epoch and no hub."""
+    sample = YAML(typ="safe", pure=True).load(Path("params.yaml"))
+    params = YAML(typ="safe", pure=True).load(ROOT / "presets" / "ibug300w.yaml")
+    params["data"] = sample["data"]
+    params["crop"]["size"], params["align"]["size"] = 32, 64
+    params["train"]["workers"] = 0
+    for model in params["models"].values():
+        model.update(epochs=1, batch_size=6)
+        model["network"]["pretrained"] = False
+    YAML().dump(params, Path("params.yaml"))
+    for name in ("crop", "split"):
+        succeed(name)
+    for fold in params["split"]["folds"]:
+        for name in ("train", "predict"):
+            succeed(name, "--fold", fold)
+    succeed("align")
+    for name in ("train", "predict"):
+        succeed(name, "--model", "unet", "--fold", 4)
+    assert np.isfinite(np.load("runs/unet/fold4/test.npz")["points"]).all()
+
+
+def test_a_second_look_at_aligned_crops(inside, monkeypatch):
+    """A model on crops that another's points place: trained, blended, drawn and used on photos like any other."""
+    params = YAML(typ="safe", pure=True).load(Path("params.yaml"))
+    params["train"]["models"] = ["resnet"]
+    params["align"] = {"by": ["resnet"], "models": ["unet"], "size": 48, "margin": 1.4, "padding": 1.25}
+    params["models"]["unet"]["jitter"] = {"rotate": 5.0, "scale": 0.05, "shift": 0.01}
+    YAML().dump(params, Path("params.yaml"))
+    result = run("train", "--model", "unet", "--fold", 0)
+    assert result.exit_code == 1 and "data/aligned/train: no crops here; run `dvc repro align`" in result.output
+    assert "data/aligned/train: 18 faces, placed by resnet" in succeed("align")
+    drawn = []
+    monkeypatch.setattr("pipeline.training.train.make_batches",
+                        lambda store, **how: drawn.append((store.size, how["rotate"])) or make_batches(store, **how))
+    for fold in (0, 3):
+        succeed("train", "--model", "unet", "--fold", fold)
+        succeed("predict", "--model", "unet", "--fold", fold)
+        assert drawn.pop() == (48, 5.0)
+        assert json.loads(Path(f"runs/unet/fold{fold}/model.json").read_text())["size"] == 48
+    shown = "".join(succeed(name) for name in ("ensemble", "submit", "score", "report"))
+    assert "unet" in shown and set(json.loads(Path("metrics.json").read_text())["models"]) == {"resnet", "unet"}
+    assert (Path("reports/pictures") / "samples-unet.png").stat().st_size > 2000
+
+    succeed("submit", "--check", "submissions/submission.csv")
+    faces = pd.read_csv("data/crops/test/faces.csv")
+    photos = [f"data/sample/{image}" for image in dict.fromkeys(faces.image)]
+    succeed("annotate", *photos, "--boxes", "data/sample/test.xml", "--model", "unet")
+    found, table = np.load("runs/unet/fold0/test.npz"), pd.read_csv("annotated/points.csv")
+    both = (found["points"] + np.load("runs/unet/fold3/test.npz")["points"]) / 2
+    points = table.filter(like="part_").to_numpy().reshape(-1, 68, 2)
+    order = [row for image in dict.fromkeys(faces.image) for row in np.flatnonzero(faces.image == image)]
+    np.testing.assert_allclose(points, both[order], atol=0.01)
+
+
+def test_killed_and_run_again_ends_with_the_same_weights(inside):
+    """kill -9 after some whole epochs, then the same command: bit for bit the weights of an undisturbed run."""
+    editor = YAML()
+    values = editor.load(Path("params.yaml"))
+    values["train"]["workers"] = 1
+    values["models"]["resnet"]["epochs"] = 12
+    editor.dump(values, Path("params.yaml"))
+    command = [sys.executable, "-m", "stages.train", "--model", "resnet", "--fold", "0"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    weights, log = Path("runs/resnet/fold0/model.safetensors"), Path("log")
+
+    def again():
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        return weights.read_bytes()
+
+    undisturbed = again()
+    weights.unlink()
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
+        while not list(Path(".resume").glob("*/state.pt")):
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+    assert not weights.exists()
+    (state,) = Path(".resume").glob("*/state.pt")
+    epochs = len(torch.load(state, weights_only=True)["history"])
+    assert 1 <= epochs < 12
+    assert again() == undisturbed
+    assert not list(Path(".resume").iterdir())
