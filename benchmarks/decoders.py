@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from pipeline.data.crops import CropStore, center_view
+from pipeline.data.store import CropStore, center_input
 from pipeline.keypoints import geometry
 from pipeline.keypoints.metrics import mae, nme
 from pipeline.models.checkpoint import load_model
@@ -56,7 +56,7 @@ def _decode(
     found = {name: [] for name in ways}
     for start in tqdm(range(0, len(rows), 64), desc=label, unit="batch"):
         batch = rows[start : start + 64]
-        views, back = center_view(store.crops[batch], store.size), geometry.invert(store.view_affines[batch])
+        views, back = center_input(store.crops[batch], store.size), geometry.invert(store.input_affines[batch])
         plain, mirrored = network(to_images(views)), network(to_images(views[:, :, ::-1]))
         for name, way in ways.items():
             flipped = geometry.flip_points(way(mirrored).numpy(), store.size, flip_indices)

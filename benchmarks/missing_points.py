@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.data.annotations import formats
 from pipeline.data.annotations.dlib_xml import write
-from pipeline.data.crops import CropStore
+from pipeline.data.store import CropStore
 from pipeline.inference.ensemble import pool_oof, read_fold
 from pipeline.inference.predictions import load_runs
 from pipeline.keypoints.metrics import mae, mean_sd

@@ -9,7 +9,7 @@ import click
 import numpy as np
 import torch
 
-from pipeline.data.crops import CropStore
+from pipeline.data.store import CropStore
 from pipeline.models import build_model
 from pipeline.models.checkpoint import ResumeState
 from pipeline.models.device import make_runtime, use_threads

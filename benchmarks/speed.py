@@ -19,7 +19,8 @@ from timm.optim import create_optimizer_v2
 from torch import nn
 
 from pipeline.data.annotations import dlib_xml
-from pipeline.data.crops import CropStore, center_view, write_crops
+from pipeline.data.crops import write_crops
+from pipeline.data.store import CropStore, center_input
 from pipeline.inference.predict import predict_points
 from pipeline.keypoints.skeleton import SKELETONS
 from pipeline.models import build_model
@@ -125,7 +126,7 @@ def measure_predict(data: Path, xml: str, repeats: int) -> str:
     for name, (network, codec, _) in MODELS.items():
         model, target = _build(network, codec)
         model = runtime.place(model).eval()
-        ready = to_images(center_view(store.crops[:count], SIZE))
+        ready = to_images(center_input(store.crops[:count], SIZE))
 
         def ours(model=model, target=target) -> None:
             predict_points(model, target, store, range(2 * count), flip_indices=SKELETON.flip, runtime=runtime,

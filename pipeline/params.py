@@ -4,6 +4,7 @@ The library's functions take plain values; only the stages read this.
 """
 
 import re
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,12 +14,12 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.common.errors import UserError
+from pipeline.common.types import CHECKED, Count, NotNegative, Positive
+from pipeline.data.crops import CropGeometry, LabelOffset
+from pipeline.inference.tta import TTA
 from pipeline.keypoints.skeleton import Skeleton, get_skeleton, make_skeleton
+from pipeline.training.settings import Augmentation, Jitter, Recipe, Schedule
 
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 
 
@@ -85,9 +86,9 @@ class Data(Points):
     offset: Annotated[list[float], Field(min_length=2, max_length=2)]
     mirrored: str | None
 
-    def label_offset(self) -> dict:
-        """What `crops.write_store` takes of it."""
-        return {"offset": self.offset, "mirrored": self.mirrored}
+    def label_offset(self) -> LabelOffset:
+        """What the labels are off by."""
+        return LabelOffset(offset=self.offset, mirrored=self.mirrored)
 
     def layout(self) -> dict:
         """What `formats.read_parts` takes beside the names."""
@@ -114,16 +115,6 @@ class Sample(Section):
     train_faces: Count
     test_faces: Count
     seed: Annotated[int, Field(ge=0)]
-
-
-class Crop(Section):
-    """See `pipeline.data.crops.write_crops`."""
-
-    size: Annotated[int, Field(ge=16, le=1024)]
-    margin: Annotated[float, Field(ge=0.25, le=4)]
-    shift_y: Annotated[float, Field(ge=-0.5, le=0.5)]
-    padding: Annotated[float, Field(ge=1, le=3)]
-    color: Literal["grey", "rgb"]
 
 
 class Align(Section):
@@ -236,50 +227,20 @@ class LossParams(Section):
     beta: Positive | None = None
 
 
-class Jitter(Section):
-    """How far training moves a face about its crop."""
+@dataclass(frozen=True, kw_only=True)
+class Model(Schedule):
+    """A network with its codec, loss and schedule; `jitter` takes the place of `augment`'s."""
 
-    rotate: Annotated[float, Field(ge=0, le=180)]
-    scale: Annotated[float, Field(ge=0, lt=1)]
-    shift: Share
-
-
-class Model(Section):
-    """A network with its target, loss and schedule; `jitter` takes the place of `augment`'s."""
+    __pydantic_config__ = CHECKED
 
     network: Annotated[Network, Field(discriminator="name")]
     codec: Annotated[RegressionParams | HeatmapParams, Field(discriminator="name")]
     loss: LossParams
-    epochs: Count
-    batch_size: Count
-    lr: Positive
-    weight_decay: NotNegative
-    warmup_epochs: NotNegative
-    freeze_epochs: Annotated[int, Field(ge=0)]
-    grad_clip: Positive | None
-    ema_decay: Annotated[float, Field(ge=0, lt=1)]
-    patience: Count | None
     jitter: Jitter | None = None
 
-
-class Augment(Jitter):
-    """See `pipeline.training.loader.make_batches`."""
-
-    backend: Literal["auto", "albumentations", "torch"]
-    flip: Share
-    brightness: Share
-    contrast: Share
-    blur: Share
-    noise: Share
-    dropout: Share
-
-
-class Predict(Section):
-    """See `pipeline.inference.predict.predict_points`."""
-
-    batch_size: Count
-    flip: bool
-    shift_tta: bool
+    def schedule(self) -> Schedule:
+        """The schedule alone."""
+        return Schedule(**{field.name: getattr(self, field.name) for field in fields(Schedule)})
 
 
 class Ensemble(Section):
@@ -307,13 +268,13 @@ class Params(Section):
 
     data: Data
     sample: Sample
-    crop: Crop
+    crop: CropGeometry
     split: Split
     align: Align
     train: Train
     models: dict[Slug, Model]
-    augment: Augment
-    predict: Predict
+    augment: Augmentation
+    predict: TTA
     ensemble: Ensemble
     submit: Submit
 
@@ -336,14 +297,20 @@ class Params(Section):
         """The models that are trained and blended, on whichever crops."""
         return [*self.train.models, *self.align.models]
 
-    def aligned_crop(self) -> dict:
-        """What `align.write_aligned` takes beside the faces."""
-        return self.align.model_dump(exclude={"by", "models"}) | {"color": self.crop.color}
+    def aligned_crop(self) -> CropGeometry:
+        """The geometry of the upright crops."""
+        return CropGeometry(size=self.align.size, margin=self.align.margin, padding=self.align.padding,
+                            color=self.crop.color)
 
-    def augmentation(self, name: str) -> dict:
-        """What `make_batches` takes, for a model."""
-        jitter = self.models[name].jitter
-        return self.augment.model_dump() | (jitter.model_dump() if jitter else {})
+    def recipe(self, name: str) -> Recipe:
+        """All that decides how the model called `name` is trained."""
+        model = self.models[name]
+        jitter = asdict(model.jitter) if model.jitter else {}
+        return Recipe(
+            network=model.network.model_dump(), codec=model.codec.model_dump(), loss=model.loss.model_dump(),
+            schedule=model.schedule(), augmentation=replace(self.augment, **jitter),
+            validate_every=self.train.validate_every, seed=self.train.seed,
+        )
 
     def model(self, name: str | None) -> tuple[str, Model]:
         """The model called `name`, or the first of `train.models`; a UserError lists the known ones."""
@@ -401,7 +368,7 @@ def _checked(section: type[Section], values: object, path: Path) -> Section:
 
 def _message(problem: dict) -> str:
     key = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{key}: unknown key (its value: {problem['input']!r}); remove it or fix its spelling"
     if problem["type"] == "missing":
         return f"{key}: missing; see presets/sample.yaml for every key"

@@ -16,7 +16,7 @@ def main(params_path: Path) -> None:
     """
     from pipeline.data.align import first_points, mean_face, save_reference, write_aligned
     from pipeline.data.annotations import formats
-    from pipeline.data.crops import CropStore
+    from pipeline.data.store import CropStore
     from pipeline.params import load_params
 
     params = load_params(params_path)

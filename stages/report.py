@@ -11,7 +11,7 @@ from stages.cli import ALIGNED, CROPS, ENSEMBLE, FOLDS, REPORTS, RUNS, Command, 
 @params_option
 def main(params_path: Path) -> None:
     """Write reports/index.html and its pictures."""
-    from pipeline.data.crops import CropStore
+    from pipeline.data.store import CropStore
     from pipeline.evaluation.report import write_report
     from pipeline.evaluation.results import build_metrics, load_history, load_results
     from pipeline.params import load_params

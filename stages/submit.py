@@ -17,7 +17,7 @@ def main(checked: Path | None, params_path: Path) -> None:
     `--check FILE` needs nothing but the params and the test faces: data/crops/test, or else their annotations.
     """
     from pipeline.data.annotations import formats
-    from pipeline.data.crops import CropStore
+    from pipeline.data.store import CropStore
     from pipeline.evaluation import lookup, submission
     from pipeline.evaluation.intervals import write_intervals
     from pipeline.params import load_params

@@ -48,7 +48,8 @@ def competition(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store(competition: Path, tmp_path_factory: pytest.TempPathFactory):
     """The train part of the tiny competition, cropped to 32 pixels."""
     from pipeline.data.annotations import dlib_xml
-    from pipeline.data.crops import CropStore, write_crops
+    from pipeline.data.crops import write_crops
+    from pipeline.data.store import CropStore
 
     folder = tmp_path_factory.mktemp("crops") / "train"
     annotations = dlib_xml.read(competition / "train.xml", 68)
@@ -59,7 +60,7 @@ def store(competition: Path, tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture
 def faces():
     """Eight grey crops whose affine doubles, each with the same five points; of face 7 all are missing."""
-    from pipeline.data.crops import CropStore
+    from pipeline.data.store import CropStore
 
     affine = geometry.compose(np.array([[2.0, 0, 0.5], [0, 2.0, 0.5]]), geometry.translation(-100, -50))
     table = pd.DataFrame({"face": np.arange(8), "width": 30.0, "height": 32.0})

@@ -1,8 +1,4 @@
-"""The crop store: every face cut from its photo once, by one affine, memory-mapped.
-
-The stored crop is wider than what the network sees (its *view*), so that augmentation can rotate and shift it
-without running out of photo: a store of `store_size` pixels holds the view of `size` pixels in its exact middle.
-"""
+"""Cutting every face from its photo into a crop store."""
 
 import json
 import math
@@ -12,87 +8,60 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
+from pydantic import Field
 from tqdm import tqdm
 
 from pipeline.common.errors import UserError
 from pipeline.common.pieces import PIECE
+from pipeline.common.types import CHECKED, Integer, Number
 from pipeline.data.annotations import BOX, Annotations
 from pipeline.data.images import Photos
+from pipeline.data.store import AFFINE
 from pipeline.keypoints import geometry
 
-AFFINE = ["m00", "m01", "m02", "m10", "m11", "m12"]
 THUMBNAIL = 32
 LOT = 32  # photos that a thread is given at once
 
 
 @dataclass(frozen=True, kw_only=True)
-class CropStore:
-    """One part (train or test) of the crops on disk.
+class CropGeometry:
+    """Geometry and colour of crops.
 
     Attributes:
-        size: side of the view, in pixels.
-        crops: (N, S, S) grey or (N, S, S, 3) RGB uint8, memory-mapped; S ≥ size, of the same parity.
-        photos: (N, 32, 32) uint8 grey thumbnail of each face's whole photo, memory-mapped.
-        faces: one row a face: `face`, `image`, box, `photo_width`, `photo_height`, `source`, and `m00`…`m12`, the
-            affine photo → crop; of the photo's labels, where they are offset.
-        keypoints: (N, K, 2) float32 in photo pixels, memory-mapped, NaN where missing; None where the part has boxes
-            only.
+        size: side of the network's input, in pixels.
+        margin: side of the crop, in longer sides of the box.
+        shift_y: how far the crop's centre lies below the box's, in longer sides of the box.
+        padding: side of the stored crop over side of the input, at least 1: room for rotation and shift.
+        color: "grey" or "rgb".
     """
 
-    size: int
-    crops: np.ndarray
-    photos: np.ndarray
-    faces: pd.DataFrame
-    keypoints: np.ndarray | None
+    __pydantic_config__ = CHECKED
 
-    def __len__(self) -> int:
-        return len(self.faces)
+    size: Annotated[Integer, Field(ge=16, le=1024)]
+    margin: Annotated[Number, Field(ge=0.25, le=4)]
+    shift_y: Annotated[Number, Field(ge=-0.5, le=0.5)] = 0.0
+    padding: Annotated[Number, Field(ge=1, le=3)]
+    color: Literal["grey", "rgb"]
 
-    @property
-    def channels(self) -> int:
-        """1 for grey, 3 for RGB."""
-        return 1 if self.crops.ndim == 3 else 3
 
-    @property
-    def border(self) -> int:
-        """Pixels of store around the view, on each side."""
-        return (self.crops.shape[1] - self.size) // 2
+@dataclass(frozen=True, kw_only=True)
+class LabelOffset:
+    """Constant offset of the labels.
 
-    @cached_property
-    def affines(self) -> np.ndarray:
-        """(N, 2, 3) float64, photo → stored crop."""
-        return self.faces[AFFINE].to_numpy(np.float64).reshape(-1, 2, 3)
+    Attributes:
+        offset: how far the labels' x and y lie right of and below what they mean, in image pixels.
+        mirrored: regular expression of the mirrored images, None for none; their x lie as far to the left.
+    """
 
-    @cached_property
-    def view_affines(self) -> np.ndarray:
-        """(N, 2, 3) float64, photo → view."""
-        return geometry.compose(geometry.translation(-self.border, -self.border), self.affines)
-
-    def points(self, rows: np.ndarray) -> np.ndarray:
-        """(M, K, 2) float32, the keypoints of M faces in pixels of their stored crops, NaN where missing."""
-        return geometry.transform(self.affines[rows], self.keypoints[rows]).astype(np.float32)
-
-    @classmethod
-    def open(cls, folder: Path) -> "CropStore":
-        """Open a part read-only; a UserError says what to run where it is not there."""
-        if not (folder / "store.json").is_file():
-            stage = "align" if folder.parent.name == "aligned" else "crop"
-            raise UserError(f"{folder}: no crops here; run `dvc repro {stage}` (or `python -m stages.{stage}`) first")
-        keypoints = folder / "keypoints.npy"
-        return cls(
-            size=json.loads((folder / "store.json").read_text())["size"],
-            crops=_map(folder / "crops.npy"),
-            photos=_map(folder / "photos.npy"),
-            faces=pd.read_csv(folder / "faces.csv", dtype={"image": str, "source": str}),
-            keypoints=_map(keypoints) if keypoints.is_file() else None,
-        )
+    offset: Sequence[float] = (0.0, 0.0)
+    mirrored: str | None = None
 
 
 def store_size(size: int, padding: float) -> int:
@@ -195,11 +164,6 @@ def _opencv_alone() -> Iterator[None]:
         cv2.setNumThreads(threads)
 
 
-def _map(path: Path) -> np.ndarray:
-    """The array of an npy file, memory-mapped, not to be written to."""
-    return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
-
-
 def _create(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """A memory-mapped uint8 array in a new npy file."""
     return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape).view(np.ndarray)
@@ -251,9 +215,3 @@ def warp(photo: np.ndarray, affine: np.ndarray, side: int, out: np.ndarray | Non
 def _span(edges: list[float]) -> tuple[int, int]:
     """First whole pixel between the edges and the one after the last, none below 0."""
     return max(math.floor(min(edges)), 0), max(math.ceil(max(edges)) + 1, 0)
-
-
-def center_view(crops: np.ndarray, size: int) -> np.ndarray:
-    """The un-augmented view: the exact middle of stored crops (N, S, S[, 3]) → (N, size, size[, 3])."""
-    border = (crops.shape[1] - size) // 2
-    return crops[:, border : border + size, border : border + size]

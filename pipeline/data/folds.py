@@ -15,7 +15,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from pipeline.common.errors import UserError
-from pipeline.data.crops import CropStore
+from pipeline.data.store import CropStore
 
 # iBUG 300-W: PHOTO_FACE.jpg in AFW and HELEN, image_PHOTO.jpg in LFPW, `_mirror` before the dot. The folder counts.
 PHOTO_PATTERN = r"(?P<photo>(?:.*/)?(?:\d+(?=_\d+(?:_mirror)?\.\w+$)|[^/]+?(?=(?:_mirror)?\.\w+$)))"

@@ -16,7 +16,7 @@ from scipy.optimize import nnls
 from pipeline.common.files import write_pieces, write_text
 from pipeline.common.pieces import gather, pieces, scratch
 from pipeline.data.annotations import BOX
-from pipeline.data.crops import CropStore
+from pipeline.data.store import CropStore
 from pipeline.inference.predictions import Predictions
 from pipeline.keypoints.metrics import point_errors
 

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from pipeline.common.files import write_text
-from pipeline.data.crops import CropStore
+from pipeline.data.store import CropStore
 from pipeline.evaluation.results import Results, tables
 from pipeline.keypoints.metrics import face_mae
 from pipeline.keypoints.skeleton import Skeleton

@@ -14,7 +14,7 @@ import pandas as pd
 from pipeline.common.errors import UserError
 from pipeline.common.files import write_text
 from pipeline.data.annotations import BOX
-from pipeline.data.crops import CropStore
+from pipeline.data.store import CropStore
 from pipeline.evaluation.submission import read_solution
 from pipeline.inference.ensemble import average_folds, pool_oof, read_fold
 from pipeline.inference.predictions import Predictions, load_runs

@@ -16,8 +16,9 @@ from pipeline.common.files import write_text
 from pipeline.data.align import write_aligned
 from pipeline.data.annotations import BOX, Annotations, dlib_xml, tabulate
 from pipeline.data.annotations.fields import path_problem
-from pipeline.data.crops import CropStore, write_crops
+from pipeline.data.crops import write_crops
 from pipeline.data.images import read_photo
+from pipeline.data.store import CropStore
 from pipeline.inference.boxes import Boxes
 from pipeline.inference.ensemble import SHAPE, Blend, average_folds
 from pipeline.inference.predict import predict_points

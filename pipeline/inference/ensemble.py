@@ -16,7 +16,7 @@ from scipy.optimize import nnls
 from pipeline.common.errors import UserError
 from pipeline.common.files import write_text
 from pipeline.common.pieces import gather, pieces
-from pipeline.data.crops import CropStore
+from pipeline.data.store import CropStore
 from pipeline.inference.predictions import Predictions, Runs, load_runs
 from pipeline.inference.shape import ShapeCorrection
 

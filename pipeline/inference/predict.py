@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from pipeline.common.errors import UserError
 from pipeline.common.pieces import scratch
-from pipeline.data.crops import CropStore
+from pipeline.data.store import CropStore
 from pipeline.inference.predictions import Predictions
 from pipeline.keypoints import geometry
 from pipeline.models import Codec
@@ -70,7 +70,7 @@ def predict_points(
 def _view(store: CropStore, rows: np.ndarray, shift: int) -> tuple[np.ndarray, np.ndarray]:
     """The network's view of faces, moved right and down: (B, S, S[, C]) uint8 and (B, 2, 3) affines photo → view."""
     corner = store.border + shift
-    affines = geometry.compose(geometry.translation(-shift, -shift), store.view_affines[rows])
+    affines = geometry.compose(geometry.translation(-shift, -shift), store.input_affines[rows])
     return store.crops[rows, corner : corner + store.size, corner : corner + store.size], affines
 
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from pipeline.common.errors import UserError
-from pipeline.data.crops import CropStore
+from pipeline.data.store import CropStore
 from pipeline.keypoints import geometry
 from pipeline.keypoints.metrics import face_mae
 from pipeline.keypoints.skeleton import Skeleton, segments

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.data.crops import CropStore, center_view
+from pipeline.data.store import CropStore, center_input
 from pipeline.models.codecs import Heatmap
 from pipeline.models.device import to_images
 
@@ -26,7 +26,7 @@ def heatmaps(
     The heatmaps are probabilities where the codec learns a distribution (softmax over the cells), else heights, of
     which what is below 0 is cut off.
     """
-    output = network.eval()(to_images(center_view(store.crops[np.asarray(rows)], store.size))).float()
+    output = network.eval()(to_images(center_input(store.crops[np.asarray(rows)], store.size))).float()
     if codec.kind == "distribution":
         maps = output.flatten(2).softmax(-1).unflatten(2, output.shape[2:])
     else:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tqdm import tqdm
 
-from pipeline.data.crops import CropStore, center_view
+from pipeline.data.store import CropStore, center_input
 from pipeline.keypoints import geometry
 from pipeline.keypoints.metrics import face_nme, mae, measurable
 from pipeline.models import Codec
@@ -175,10 +175,10 @@ def evaluate(
     losses, maes, nmes = [], [], []  # a row a batch of the sum, and how many summands it has
     for start in range(0, len(rows), batch_size):
         batch = rows[start : start + batch_size]
-        truth, affines = store.keypoints[batch], store.view_affines[batch]
+        truth, affines = store.keypoints[batch], store.input_affines[batch]
         known = np.isfinite(truth).all(-1)
         view = torch.from_numpy(np.nan_to_num(geometry.transform(affines, truth)).astype(np.float32))
-        images = runtime.images(to_images(center_view(store.crops[batch], store.size)))
+        images = runtime.images(to_images(center_input(store.crops[batch], store.size)))
         with runtime.autocast:
             output = network(images).float()
         value = loss(output, codec.encode(view.to(runtime.device)), torch.from_numpy(known).to(runtime.device))

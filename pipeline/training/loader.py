@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pipeline.data.crops import CropStore
+from pipeline.data.store import CropStore
 from pipeline.models.device import to_images
 from pipeline.training.batch_augment import BatchAugment
 from pipeline.training.distributed import SINGLE, Distributed
@@ -27,7 +27,7 @@ class AlbumentationsBatches(Dataset):
         seed, rows, part = key
         self.transform.set_random_seed(seed)
         images, points, masks = [], [], []
-        for crop, points_there in zip(self.store.crops[rows], self.store.points(rows), strict=True):
+        for crop, points_there in zip(self.store.crops[rows], self.store.points_crop(rows), strict=True):
             drawn = self.transform(image=crop, keypoints=points_there)
             images.append(drawn["image"])
             points.append(drawn["keypoints"])
@@ -57,7 +57,7 @@ class TorchBatches(Dataset):
             crops = to_images(store.crops[rows]).to(self.device)
         else:
             crops = self.resident[torch.from_numpy(rows).to(self.device, non_blocking=True)]
-        points = torch.from_numpy(store.points(rows)).to(self.device, non_blocking=True)
+        points = torch.from_numpy(store.points_crop(rows)).to(self.device, non_blocking=True)
         images, points = self.transform.apply(crops, points, draw)
         masks = points.isfinite().all(-1)
         return images, points.where(masks[..., None], 0), masks

@@ -10,7 +10,7 @@ import torch
 from pipeline.common.errors import UserError
 from pipeline.common.files import write_text
 from pipeline.common.pieces import pieces
-from pipeline.data.crops import CropStore
+from pipeline.data.store import CropStore
 from pipeline.keypoints import geometry
 from pipeline.keypoints.skeleton import Skeleton
 from pipeline.models import ResNet, build_model
@@ -81,7 +81,7 @@ def train_fold(
 
 def mean_points(store: CropStore, rows: np.ndarray) -> np.ndarray:
     """(K, 2) mean of each point over faces `rows`, in view pixels; the middle for a point that none of them has."""
-    total, count, affines = 0.0, 0, store.view_affines
+    total, count, affines = 0.0, 0, store.input_affines
     for piece in pieces(len(rows)):
         points = geometry.transform(affines[rows[piece]], store.keypoints[rows[piece]])
         known = np.isfinite(points).all(-1, keepdims=True)

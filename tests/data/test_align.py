@@ -7,7 +7,7 @@ import pytest
 from pipeline.common.errors import UserError
 from pipeline.data.align import align_affine, first_points, load_reference, mean_face, save_reference, write_aligned
 from pipeline.data.annotations import tabulate
-from pipeline.data.crops import CropStore
+from pipeline.data.store import CropStore
 from pipeline.inference.predictions import Predictions
 from pipeline.keypoints import geometry
 from pipeline.keypoints.skeleton import get_skeleton

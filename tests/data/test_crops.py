@@ -6,6 +6,7 @@ import pytest
 from pipeline.common.errors import UserError
 from pipeline.data import crops
 from pipeline.data.annotations import BOX, Annotations, tabulate
+from pipeline.data.store import CropStore
 from pipeline.keypoints import geometry
 
 
@@ -15,7 +16,7 @@ def one_face(tmp_path, photo, box, keypoints=None, **options):
     points = None if keypoints is None else np.array([keypoints], np.float32)
     options = {"size": 32, "margin": 1.0, "shift_y": 0.0, "padding": 1.0, "color": "grey", "jobs": 1} | options
     crops.write_crops(Annotations(faces=faces, keypoints=points), tmp_path, tmp_path / "store", **options)
-    return crops.CropStore.open(tmp_path / "store")
+    return CropStore.open(tmp_path / "store")
 
 
 def test_a_crop_of_its_own_size_is_the_photo(tmp_path):
@@ -70,7 +71,7 @@ def test_the_view_is_the_exact_middle_of_the_store(tmp_path):
     assert store.crops.shape == (1, 46, 46)
     assert (store.border, store.size, store.channels) == (7, 32, 1)
     np.testing.assert_array_equal(store.crops[0, 7:39, 7:39], photo[25:57, 20:52])
-    np.testing.assert_allclose(geometry.transform(store.view_affines[0], store.keypoints[0]), [[10, 15]], atol=1e-12)
+    np.testing.assert_allclose(geometry.transform(store.input_affines[0], store.keypoints[0]), [[10, 15]], atol=1e-12)
 
 
 def test_the_source_is_the_first_folder(tmp_path):
@@ -80,7 +81,7 @@ def test_the_source_is_the_first_folder(tmp_path):
         cv2.imwrite(str(tmp_path / name), np.zeros((9, 9), np.uint8))
     faces = tabulate([(row, name, 0, 0, 9, 9, "") for row, name in enumerate(names)], None)
     crops.write_crops(faces, tmp_path, tmp_path / "store", size=8, margin=1.0, shift_y=0.0, padding=1.0, color="grey")
-    assert crops.CropStore.open(tmp_path / "store").faces.source.tolist() == ["afw", "helen", "photos"]
+    assert CropStore.open(tmp_path / "store").faces.source.tolist() == ["afw", "helen", "photos"]
 
 
 def test_rgb(tmp_path):
@@ -113,16 +114,16 @@ def test_a_part_without_faces(tmp_path, color):
         tabulate([], None), tmp_path, tmp_path / "store",
         size=32, margin=1.4, shift_y=0.1, padding=1.5, color=color, jobs=1,
     )
-    store = crops.CropStore.open(tmp_path / "store")
+    store = CropStore.open(tmp_path / "store")
     assert len(store) == 0 and store.keypoints is None
     assert store.crops.shape == ((0, 48, 48) if color == "grey" else (0, 48, 48, 3))
-    assert store.view_affines.shape == (0, 2, 3)
+    assert store.input_affines.shape == (0, 2, 3)
     assert list(store.faces)[:6] == ["face", "image", *BOX] and store.photos.shape == (0, 32, 32)
 
 
 def test_opening_nothing_says_what_to_run(tmp_path):
     with pytest.raises(UserError, match="dvc repro crop"):
-        crops.CropStore.open(tmp_path)
+        CropStore.open(tmp_path)
 
 
 @pytest.mark.parametrize("shape", [(20, 33), (127, 300), (192, 193), (333, 287), (901, 1202), (640, 641, 3)])
@@ -149,11 +150,11 @@ def test_labels_are_offset_and_in_mirrored_photos_to_the_other_side(tmp_path):
     faces = tabulate([(0, "a.png", 3.0, 5, 32, 32, "f"), (1, "b_mirror.png", 3.0, 5, 32, 32, "f")], points)
     crops.write_crops(faces, tmp_path, tmp_path / "store", size=32, margin=1.0, shift_y=0.0, padding=1.0, color="grey",
                       jobs=1, offset=[0.5, -0.25], mirrored=r"_mirror\.")
-    store = crops.CropStore.open(tmp_path / "store")
+    store = CropStore.open(tmp_path / "store")
     np.testing.assert_array_equal(store.keypoints, points)  # labels stay as they are
-    inside = geometry.transform(store.view_affines, store.keypoints)[:, 0]
+    inside = geometry.transform(store.input_affines, store.keypoints)[:, 0]
     np.testing.assert_allclose(inside, [[16.5, 5.25], [17.5, 5.25]])
-    np.testing.assert_allclose(geometry.transform(geometry.invert(store.view_affines), inside[:, None]), points)
+    np.testing.assert_allclose(geometry.transform(geometry.invert(store.input_affines), inside[:, None]), points)
 
 
 def test_opencv_has_no_threads_of_its_own_while_photos_are_cut(tmp_path, monkeypatch):

@@ -10,8 +10,9 @@ import pytest
 
 from pipeline.common.errors import UserError
 from pipeline.data.annotations import BOX, dlib_xml, formats, pts
-from pipeline.data.crops import CropStore, write_crops
+from pipeline.data.crops import write_crops
 from pipeline.data.images import Photos
+from pipeline.data.store import CropStore
 from pipeline.params import Data
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"

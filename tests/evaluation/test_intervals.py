@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pipeline.data.annotations import BOX
-from pipeline.data.crops import CropStore
+from pipeline.data.store import CropStore
 from pipeline.evaluation.intervals import (
     Intervals,
     conformal_quantile,

@@ -12,7 +12,8 @@ import pytest
 
 from pipeline.common.errors import UserError
 from pipeline.data.annotations import BOX
-from pipeline.data.crops import AFFINE, CropStore
+from pipeline.data.crops import AFFINE
+from pipeline.data.store import CropStore
 from pipeline.evaluation.report import write_report
 from pipeline.evaluation.results import (
     Candidate,

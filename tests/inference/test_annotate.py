@@ -14,7 +14,8 @@ from ruamel.yaml import YAML
 
 from pipeline.common.errors import UserError
 from pipeline.data.annotations import BOX, csv_points, dlib_xml
-from pipeline.data.crops import CropStore, write_crops
+from pipeline.data.crops import write_crops
+from pipeline.data.store import CropStore
 from pipeline.inference.annotate import choose_members, name_photos
 from pipeline.inference.predict import predict_points
 from pipeline.inference.shape import ShapeCorrection

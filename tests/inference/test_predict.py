@@ -44,7 +44,7 @@ def predict(network, store, **options):
 
 def test_points_come_back_in_photo_pixels(store):
     points, spread = predict(Constant(), store)
-    view = geometry.transform(store.view_affines[:8], points)
+    view = geometry.transform(store.input_affines[:8], points)
     np.testing.assert_allclose(view, np.broadcast_to([[10, 4], [20, 4], [16, 9]], (8, 3, 2)), atol=1e-3)
     assert (spread == 0).all() and points.dtype == np.float32
 
@@ -58,9 +58,9 @@ def test_no_faces_have_no_points(store):
 def test_flipping_averages_the_mirrored_answer_with_names_swapped(store):
     """Mirrored, (20, 4) is the left ear's place: 31 − 20 = 11; the mean of 10 and 11 is 10.5, each half a pixel off."""
     points, spread = predict(Constant(), store, flip=True)
-    view = geometry.transform(store.view_affines[:8], points)
+    view = geometry.transform(store.input_affines[:8], points)
     np.testing.assert_allclose(view[0], [[10.5, 4], [20.5, 4], [15.5, 9]], atol=1e-3)
-    scale = store.view_affines[:8, 0, 0]
+    scale = store.input_affines[:8, 0, 0]
     np.testing.assert_allclose(spread, 0.5 / np.repeat(scale[:, None], 3, 1), rtol=1e-3)
 
 
@@ -86,9 +86,9 @@ def test_half_a_cell_looks_at_a_view_moved_right_and_down_too(store):
     network = Constant()
     network.stride = 4
     points, spread = predict(network, store, shift_tta=True)
-    view = geometry.transform(store.view_affines[:8], points)
+    view = geometry.transform(store.input_affines[:8], points)
     np.testing.assert_allclose(view[0], [[11, 5], [21, 5], [17, 10]], atol=1e-3)
-    np.testing.assert_allclose(spread[0], 2**0.5 / store.view_affines[0, 0, 0], rtol=1e-3)
+    np.testing.assert_allclose(spread[0], 2**0.5 / store.input_affines[0, 0, 0], rtol=1e-3)
 
 
 def test_what_is_seen_in_a_moved_view_is_where_it_was(store):
@@ -97,7 +97,7 @@ def test_what_is_seen_in_a_moved_view_is_where_it_was(store):
     crops[:, border + 9 : border + 12, border + 11 : border + 14] = 255
     crops[:, border + 19 : border + 22, border + 8 : border + 11] = 0
     points, spread = predict(Coarse(), replace(store, crops=crops), shift_tta=True)
-    view = geometry.transform(store.view_affines[:8], points)
+    view = geometry.transform(store.input_affines[:8], points)
     np.testing.assert_allclose(view[:, :2] - [[12, 10], [9, 20]], 0, atol=1.01)  # one of the nine
     assert (spread[:, 2] > 0).all()  # the view's middle moves with it
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from pipeline.data.crops import CropStore
+from pipeline.data.store import CropStore
 from pipeline.keypoints.skeleton import Skeleton, make_skeleton
 from pipeline.plots import charts
 from tests.conftest import SKELETON, picture

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.common.errors import UserError
-from pipeline.data.crops import CropStore
+from pipeline.data.store import CropStore
 from pipeline.keypoints.skeleton import make_skeleton
 from pipeline.models.codecs import Gaussian, Heatmap
 from pipeline.plots import faces as pictures

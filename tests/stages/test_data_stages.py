@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from ruamel.yaml import YAML
 
 from pipeline.data.annotations import BOX
-from pipeline.data.crops import CropStore
+from pipeline.data.store import CropStore
 from pipeline.inference.predictions import Predictions
 from tests.conftest import DATA
 

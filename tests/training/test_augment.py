@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.data.crops import center_view, store_size
+from pipeline.data.crops import store_size
+from pipeline.data.store import center_input
 from pipeline.keypoints import geometry
 from pipeline.keypoints.skeleton import SKELETONS
 from pipeline.training.augment import build
@@ -57,7 +58,7 @@ def test_no_augmentation_is_the_view():
     crop = np.random.default_rng(0).integers(0, 255, (46, 46), np.uint8)
     points = np.random.default_rng(0).uniform(-5, 50, (68, 2)).astype(np.float32)
     drawn = build(size=32, flip_indices=FLIP_INDICES, **NONE)(image=crop, keypoints=points)
-    np.testing.assert_array_equal(drawn["image"], center_view(crop[None], 32)[0])
+    np.testing.assert_array_equal(drawn["image"], center_input(crop[None], 32)[0])
     np.testing.assert_allclose(drawn["keypoints"], points - 7, atol=1e-5)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data.crops import center_view
+from pipeline.data.store import center_input
 from pipeline.inference.predict import predict_points
 from pipeline.keypoints import geometry
 from pipeline.keypoints.metrics import mae, nme
@@ -154,8 +154,8 @@ def test_a_batch_has_each_face_with_its_points(store, backend):
     batches = batches_of(store, backend, **dict.fromkeys(AUGMENT, 0.0))
     rows = np.array([5, 2, 9])
     images, points, _ = batches[0, rows, slice(None)]
-    np.testing.assert_allclose(points, geometry.transform(store.view_affines[rows], store.keypoints[rows]), atol=1e-3)
-    assert np.abs(images[:, 0].numpy().astype(int) - center_view(store.crops[rows], store.size)).max() <= 1
+    np.testing.assert_allclose(points, geometry.transform(store.input_affines[rows], store.keypoints[rows]), atol=1e-3)
+    assert np.abs(images[:, 0].numpy().astype(int) - center_input(store.crops[rows], store.size)).max() <= 1
 
 
 def test_scores_do_not_depend_on_the_size_of_the_batches(store):

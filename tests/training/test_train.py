@@ -10,7 +10,8 @@ import torch
 
 from pipeline.common.errors import UserError
 from pipeline.data.annotations import dlib_xml
-from pipeline.data.crops import CropStore, center_view, write_crops
+from pipeline.data.crops import write_crops
+from pipeline.data.store import CropStore, center_input
 from pipeline.inference.predict import predict_fold
 from pipeline.inference.predictions import Predictions
 from pipeline.keypoints import geometry
@@ -73,7 +74,7 @@ def test_a_resnet_starts_at_the_mean_of_its_training_faces(data: Path, monkeypat
     points[[0, 4]] = np.nan
     np.save(crops / "keypoints.npy", points)
     store, rows = CropStore.open(crops), np.arange(0, 24, 2)
-    view = geometry.transform(store.view_affines[rows], points[rows])
+    view = geometry.transform(store.input_affines[rows], points[rows])
     monkeypatch.setattr("pipeline.common.pieces.PIECE", 5)  # of 12 faces
     mean = mean_points(store, rows)
     np.testing.assert_allclose(mean, np.nanmean(view, axis=0))
@@ -84,7 +85,7 @@ def test_a_resnet_starts_at_the_mean_of_its_training_faces(data: Path, monkeypat
     )
     network, codec, _ = load_model(data / "run")
     with torch.inference_mode():
-        said = codec.decode(network(to_images(center_view(store.crops[rows], 32)))).numpy()
+        said = codec.decode(network(to_images(center_input(store.crops[rows], 32)))).numpy()
     np.testing.assert_allclose(said, np.broadcast_to(mean, said.shape), atol=1e-3)
 
 
