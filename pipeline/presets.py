@@ -1,0 +1,74 @@
+"""Presets: what differs from the default parameters, composed into a whole params.yaml."""
+
+import io
+from collections.abc import Mapping
+from copy import deepcopy
+from itertools import dropwhile, takewhile
+from pathlib import Path
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+from pipeline.common.errors import UserError
+
+DEFAULT = "sample"  # the preset that has every parameter
+NULL = "tag:yaml.org,2002:null"
+
+
+def compose_preset(folder: Path, name: str) -> str:
+    """Compose the text of a params.yaml, in the default's order and with its comments.
+
+    A preset that has `models` keeps only these. Each starts from the default's of the same name, else from the first
+    one with the same network, else from `resnet`.
+
+    Raises:
+        UserError: there is no such preset; the message lists them.
+    """
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in known:
+        raise UserError(f"preset {name!r} is unknown: choose one of {', '.join(known)}")
+    yaml = YAML()
+    yaml.width = 10_000  # a line a key, whatever its comment
+    yaml.representer.add_representer(type(None), lambda dumper, _: dumper.represent_scalar(NULL, "null"))
+    params = yaml.load(folder / f"{DEFAULT}.yaml")
+    if name != DEFAULT:
+        changes = YAML(typ="safe", pure=True).load(folder / f"{name}.yaml")
+        models, bases = changes.pop("models", {}), params["models"]
+        _merge(params, changes)
+        if models:
+            params["models"] = {key: deepcopy(_base(key, model, bases)) for key, model in models.items()}
+            _merge(params["models"], models)
+    text = io.StringIO()
+    yaml.dump(params, text)
+    heading = takewhile(_is_comment, (folder / f"{name}.yaml").read_text(encoding="utf-8").splitlines(True))
+    return "".join([*heading, *dropwhile(_is_comment, text.getvalue().splitlines(True))])
+
+
+def _is_comment(line: str) -> bool:
+    return line.startswith("#")
+
+
+def _base(name: str, model: dict, bases: dict) -> dict:
+    network = model.get("network", {}).get("name")
+    same = [base for base in bases.values() if base["network"]["name"] == network]
+    return bases.get(name) or (same or [bases["resnet"]])[0]
+
+
+def _merge(base: dict, changes: Mapping) -> None:
+    """Merge key by key; a mapping whose `name` differs, as another network's does, replaces the base's."""
+    for key, value in changes.items():
+        old = base.get(key)
+        both = isinstance(value, Mapping) and isinstance(old, Mapping)
+        if both and value.get("name", old.get("name")) == old.get("name"):
+            _merge(old, value)
+        else:
+            base[key] = _on_one_line(value)
+
+
+def _on_one_line(value: object) -> object:
+    """Lists and mappings as they are written in one line."""
+    if not isinstance(value, list | dict):
+        return value
+    found = CommentedSeq(value) if isinstance(value, list) else CommentedMap(value)
+    found.fa.set_flow_style()
+    return found
