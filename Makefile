@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 REAL := data/ibug_300w
 PHOTOS := $(if $(wildcard $(REAL)),--data $(REAL) --train labels_ibug_300W_train.xml)
 
-.PHONY: help setup run test lint bench clean
+.PHONY: help setup run test test-fast lint bench clean
 
 help:  ## Say what there is to make
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
 
 $(VENV)/.ready: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -21,11 +21,16 @@ setup: $(VENV)/.ready  ## Make the virtual environment and install everything
 run: setup  ## Run the whole pipeline of params.yaml
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 
-test: setup  ## Run the tests
+test: setup  ## Run all tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
 
-lint: setup  ## Check style
+test-fast: setup  ## Run the tests that a person runs while editing, in under 90 seconds
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m 'not slow'
+
+lint: setup  ## Check style, import direction and types
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 bench: setup  ## Measure speed and memory, with iBUG's photos where they are, and write benchmarks/RESULTS.md
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro sample

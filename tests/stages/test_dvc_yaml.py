@@ -1,7 +1,8 @@
-"""dvc.yaml says the truth: it parses, its keys are in the params, its files are there, its imports are declared."""
+"""dvc.yaml: keys of params, code dependencies and what an edit makes stale."""
 
 import ast
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 PIPELINE = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
 PARAMS = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
 STAGES = PIPELINE["stages"]
+MODULE = re.compile(r"python -m stages\.(\w+)")
 
 
 def lookup(key: str):
@@ -59,7 +61,7 @@ def test_each_reference_is_a_params_key():
 
 @pytest.mark.parametrize("name", STAGES)
 def test_each_command_and_code_dependency_is_there(name):
-    module = re.match(r"python -m stages\.(\w+)", STAGES[name]["cmd"])[1]
+    module = MODULE.match(STAGES[name]["cmd"])[1]
     code = [dep for dep in STAGES[name]["deps"] if dep.startswith(("stages/", "pipeline/"))]
     assert f"stages/{module}.py" in code
     assert all((ROOT / dep).exists() for dep in code)
@@ -77,21 +79,91 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-# Plumbing that cannot change a result without failing.
-PLUMBING = {"pipeline/params.py", "pipeline/common/errors.py", "pipeline/common/files.py", "pipeline/models/checkpoint.py",
-            "pipeline/data/crops.py", "pipeline/inference/predictions.py", "pipeline/training/train.py", "pipeline/evaluation/submission.py",
-            "pipeline/data/annotations/__init__.py"}
+# What only passes values on or fails: errors, atomic writes, paths, parameter types.
+PLUMBING = ("pipeline/params.py", "pipeline/common/")
+# Files of a package that a stage names as a whole but does not import: an edit reruns it without need.
+UNUSED = {
+    "sample": "pipeline/data/annotations/",
+    "predict": ("pipeline/models/losses.py", "pipeline/keypoints/metrics.py"),
+    "predict-aligned": ("pipeline/models/losses.py", "pipeline/keypoints/metrics.py"),
+    "align": ("pipeline/data/validation.py", "pipeline/data/symmetry.py", "pipeline/keypoints/metrics.py"),
+    "ensemble": "pipeline/keypoints/metrics.py",
+    "score": "pipeline/data/",
+    "report": ("pipeline/data/", "pipeline/evaluation/", "pipeline/inference/"),
+}
+
+
+def code_of(name: str) -> set[str]:
+    """The Python files that a stage depends on."""
+    code = [ROOT / dep for dep in STAGES[name]["deps"] if dep.startswith(("stages/", "pipeline/"))]
+    files = [path for dep in code for path in ([dep] if dep.is_file() else dep.rglob("*.py"))]
+    return {path.relative_to(ROOT).as_posix() for path in files}
+
+
+def imported_by(name: str) -> set[str]:
+    """The Python files that a stage imports, directly or not, but for plumbing and empty `__init__.py`."""
+    waiting, seen = ["stages/{}.py".format(MODULE.match(STAGES[name]["cmd"])[1])], set()
+    while waiting:
+        path = waiting.pop()
+        if path not in seen and not path.startswith(PLUMBING):
+            seen.add(path)
+            waiting.extend(imports(ROOT / path))
+    return {path for path in seen if not path.endswith("__init__.py") or len(imports(ROOT / path))}
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_code_that_a_stage_runs_is_among_its_dependencies(name):
-    """All that the stage's file imports, directly or in steps, but for plumbing; a folder covers what is in it."""
-    code = [dep for dep in STAGES[name]["deps"] if dep.startswith(("stages/", "pipeline/"))]
-    covered = {str(path.relative_to(ROOT)) for dep in code for path in [ROOT / dep, *(ROOT / dep).rglob("*.py")]}
-    open_, seen = [next(dep for dep in code if dep.startswith("stages/"))], set()
-    while open_:
-        path = open_.pop()
-        if path not in seen and path not in PLUMBING:
-            seen.add(path)
-            open_.extend(imports(ROOT / path))
-    assert seen <= covered, sorted(seen - covered)
+def test_dependencies_of_a_stage_are_the_files_that_it_imports(name):
+    imported, declared = imported_by(name), code_of(name)
+    assert imported <= declared, sorted(imported - declared)
+    more = {path for path in declared - imported if not path.endswith("__init__.py")}
+    assert all(path.startswith(UNUSED.get(name, ())) for path in more), sorted(more)
+
+
+@pytest.fixture(scope="module")
+def up_to_date(tmp_path_factory: pytest.TempPathFactory):
+    """A copy of the project with small stand-ins for all outputs, which DVC holds to be up to date."""
+    from dvc.repo import Repo
+
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("pipeline", "stages"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    params = PARAMS | {"align": PARAMS["align"] | {"by": ["resnet"], "models": ["unet"]}, "sample": PARAMS["sample"]}
+    params["train"] = PARAMS["train"] | {"models": ["resnet"]}
+    params["split"] = PARAMS["split"] | {"folds": [1, 2]}
+    YAML().dump(params, folder / "params.yaml")
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    shutil.copy(ROOT / ".dvcignore", folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        with Repo.init(no_scm=True) as repo:
+            for stage in repo.index.stages:
+                for out in stage.outs:
+                    path = Path(out.fs_path)
+                    is_file = bool(path.suffix) or path.name in ("index.html",)
+                    (path.parent if is_file else path).mkdir(parents=True, exist_ok=True)
+                    (path if is_file else path / "stand-in").write_text(str(out))
+        for part in ("data/crops/train", "data/aligned/train"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+            (folder / part / "stand-in").write_text(part)
+        with Repo() as repo:
+            repo.commit(force=True)
+            assert not repo.status()
+        yield folder
+
+
+@pytest.mark.slow
+def test_an_edit_makes_exactly_the_stages_stale_that_use_the_file(up_to_date: Path, monkeypatch: pytest.MonkeyPatch):
+    """For every Python file of the library; a stage behind a stale one is not counted, its own files are the same."""
+    from dvc.repo import Repo
+
+    monkeypatch.chdir(up_to_date)
+    files = sorted(path.relative_to(up_to_date).as_posix() for path in (up_to_date / "pipeline").rglob("*.py"))
+    assert len(files) > 60
+    for file in files:
+        before = Path(file).read_text()
+        Path(file).write_text(before + "# edited\n")
+        with Repo() as repo:
+            stale = {name.removeprefix("dvc.yaml:").partition("@")[0] for name in repo.status()}
+        Path(file).write_text(before)
+        expected = {name for name in STAGES if file in code_of(name)}
+        assert stale == expected, file
