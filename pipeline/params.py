@@ -1,6 +1,6 @@
-"""Every parameter, typed and checked: an unknown key, a wrong type or a value out of range names the key.
+"""Typed and checked parameters: an unknown key, a wrong type or a value out of range is named.
 
-The library's functions take plain values; only the stages read this.
+The library's functions take values; only the stages read params.yaml.
 """
 
 import re
@@ -44,8 +44,8 @@ class CustomSkeleton(Section):
         try:
             make_skeleton("custom", **self.model_dump())
         except UserError as error:
-            problems = [PydanticCustomError("skeleton", "{problem}", {"problem": problem}) for problem in error.problems]
-            details = [InitErrorDetails(type=problem, input=self) for problem in problems]
+            details = [InitErrorDetails(type=PydanticCustomError("skeleton", "{text}", {"text": text}), input=self)
+                       for text in error.problems]
             raise ValidationError.from_exception_data("skeleton", details) from None
         return self
 
@@ -354,7 +354,7 @@ def _read(path: Path) -> object:
     try:
         return YAML(typ="safe", pure=True).load(path)
     except FileNotFoundError:
-        raise UserError(f"{path}: not found; copy one, as in `cp presets/sample.yaml params.yaml`") from None
+        raise UserError(f"{path}: not found; write one, as by `python -m stages.preset sample`") from None
     except YAMLError as error:
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
 

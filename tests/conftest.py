@@ -1,4 +1,4 @@
-"""A tiny real competition, and what the tests share."""
+"""Fixtures: a tiny synthetic competition, its crops, a workspace run through every stage."""
 
 import os
 import shutil
@@ -17,8 +17,8 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 from pipeline.keypoints import geometry
 from pipeline.keypoints.skeleton import Skeleton
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
-WEIGHTS = Path(__file__).parents[2] / "shared" / "weights"
+DATA = Path(os.environ.get("KEYPOINT_FOLDS_DATA", Path(__file__).parents[2] / "shared" / "data"))
+WEIGHTS = DATA.parent / "weights"
 SKELETON = Skeleton(
     name="five", flip=np.array([1, 0, 2, 4, 3]), eyes=(0, 1), edges=((0, 1), (3, 4)),
     regions={"eyes": (0, 1), "rest": (2, 3, 4)},
@@ -30,7 +30,7 @@ SHAPE = np.array([[20, 22], [44, 22], [32, 34], [24, 46], [40, 46]], np.float32)
 def ibug() -> Path:
     """The real competition data, which is not part of the project."""
     if not (DATA / "ibug_300w").is_dir():
-        pytest.skip("the iBUG photos are not here (../shared/data/ibug_300w): they are for research use only")
+        pytest.skip("needs ibug_300w in the folder that KEYPOINT_FOLDS_DATA names: for research use only")
     return DATA / "ibug_300w"
 
 

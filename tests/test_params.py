@@ -1,3 +1,5 @@
+"""Parameters: types, ranges and messages."""
+
 import re
 from pathlib import Path
 
@@ -8,7 +10,6 @@ from pipeline.common.errors import UserError
 from pipeline.params import load_names, load_params
 
 ROOT = Path(__file__).parents[1]
-PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
 
 
 def changed(tmp_path, edit):
@@ -19,31 +20,7 @@ def changed(tmp_path, edit):
     return path
 
 
-@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
-def test_presets_are_valid(path):
-    assert len(PRESETS) >= 3
-    assert load_params(path).train.models
-
-
-def test_params_start_as_the_sample_preset():
-    assert (ROOT / "params.yaml").read_text() == (ROOT / "presets" / "sample.yaml").read_text()
-
-
-@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
-def test_every_knob_of_the_sample_preset_has_a_comment(path):
-    """A comment on its line, or the key has keys of its own, or the key was explained higher up."""
-    explained = set()
-    for line in path.read_text().splitlines():
-        key, _, rest = line.strip().partition(":")
-        if "#" in line:
-            explained.add(key)
-        elif rest.strip() and not line.startswith("#"):
-            known = key in explained or rest.strip().startswith("{") or key in {"name", "backbone"}
-            assert known, f"{path.name}: {line}"
-    assert len(explained) > 40
-
-
-def test_scientific_notation_is_a_number(tmp_path):
+def test_load_params_scientific_notation_is_a_number(tmp_path):
     path = changed(tmp_path, lambda values: None)
     text = path.read_text()
     assert "lr: 0.002" in text
@@ -52,7 +29,7 @@ def test_scientific_notation_is_a_number(tmp_path):
     assert {model.lr for model in params.models.values()} == {1e-5}
 
 
-def test_all_problems_at_once_each_naming_key_value_and_what_is_allowed(tmp_path):
+def test_load_params_wrong_values_are_all_named(tmp_path):
     def spoil(values):
         values["crop"]["size"] = "big"
         values["crop"]["sise"] = 3
@@ -82,7 +59,7 @@ def test_all_problems_at_once_each_naming_key_value_and_what_is_allowed(tmp_path
     assert all(str(path) in problem for problem in error.value.problems)
 
 
-def test_models_to_train_must_be_described(tmp_path):
+def test_load_params_undescribed_model_is_an_error(tmp_path):
     path = changed(tmp_path, lambda values: values["train"].update(models=["resnet", "vit"]))
     with pytest.raises(UserError, match="train.models names vit, but models has only"):
         load_params(path)
@@ -91,19 +68,19 @@ def test_models_to_train_must_be_described(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"), [("a: [1", "not readable as YAML"), ("", "valid dictionary"), ("- 1", "valid dictionary")]
 )
-def test_no_params_at_all(tmp_path, text, message):
+def test_load_params_no_mapping_is_an_error(tmp_path, text, message):
     path = tmp_path / "params.yaml"
     path.write_text(text)
     with pytest.raises(UserError, match=message):
         load_params(path)
 
 
-def test_a_missing_file_says_what_to_copy(tmp_path):
-    with pytest.raises(UserError, match="cp presets/sample.yaml"):
+def test_load_params_missing_file_names_the_preset_command(tmp_path):
+    with pytest.raises(UserError, match="python -m stages.preset sample"):
         load_params(tmp_path / "params.yaml")
 
 
-def test_unknown_model_or_fold_lists_the_known():
+def test_params_unknown_model_or_fold_lists_the_known():
     params = load_params(ROOT / "presets" / "sample.yaml")
     with pytest.raises(UserError, match="known are unet, unet14, resnet"):
         params.model("vit")
@@ -119,19 +96,19 @@ def test_unknown_model_or_fold_lists_the_known():
     ({"points": [-1]}, "data.points.0 is -1: input should be greater than or equal to 0"),
     ({"test": None}, "data value error, solution names a file, but test is null"),
 ])
-def test_what_the_data_section_refuses(tmp_path, change, message):
+def test_data_section_wrong_value_is_an_error(tmp_path, change, message):
     path = changed(tmp_path, lambda values: values["data"].update(change))
     with pytest.raises(UserError, match=re.escape(message)):
         load_params(path)
 
 
-def test_a_competition_without_test_faces(tmp_path):
+def test_data_section_without_test_faces_is_valid(tmp_path):
     path = changed(tmp_path, lambda values: values["data"].update(test=None, solution=None, points=[52], box="points"))
     data = load_params(path).data
     assert (data.test, data.points, data.box, data.format) == (None, [52], "points", "auto")
 
 
-def test_a_skeleton_is_a_name_or_a_few_lines(tmp_path):
+def test_skeleton_name_or_mapping_is_valid(tmp_path):
     own = {"points": 3, "pairs": [[0, 1]], "eyes": [0, 1], "edges": [[0, 2, 1]], "names": ["left", "right", "nose"]}
     path = changed(tmp_path, lambda values: values["data"].update(skeleton=own))
     skeleton = load_params(path).data.get_skeleton()
