@@ -17,16 +17,16 @@ from pipeline.plots.charts import save
 def main(folder: Path, picture: Path, variants: tuple[str, ...]) -> None:
     """Print a table in Markdown and draw PICTURE: out-of-fold NME against the core-minutes that one fold trains.
 
-    Each of VARIANTS is LABEL=RUN:MODEL@CORES, FOLDER/RUN.json and RUN.csv being the metrics.json and reports/curves.csv
-    of a run that has MODEL. What is trained before it is joined by a plus, and the last is scored. In place of CORES,
+    Each of VARIANTS is LABEL=RUN:MODEL@CORES; FOLDER/RUN holds the metrics.json and the (reports/)curves.csv of a run
+    that has MODEL. What is trained before it is joined by a plus, and the last is scored. In place of CORES,
     17min says the core-minutes of a run whose curves are gone.
     """
     rows = []
     for variant in variants:
         label, _, parts = variant.rpartition("=")
         parts = [part.replace("@", ":").split(":") for part in parts.split("+")]
-        scores = json.loads((folder / f"{parts[-1][0]}.json").read_text())["models"][parts[-1][1]]
-        minutes = sum(_minutes(folder / f"{run}.csv", model, cores) for run, model, cores in parts)
+        scores = json.loads((folder / parts[-1][0] / "metrics.json").read_text())["models"][parts[-1][1]]
+        minutes = sum(_minutes(folder / run / "curves.csv", model, cores) for run, model, cores in parts)
         rows.append((label, minutes, scores["nme_mean"], scores["nme_sd"]))
     click.echo("| | core-minutes a fold | NME, % |\n|---|---|---|")
     for label, minutes, mean, deviation in rows:

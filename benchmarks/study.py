@@ -16,16 +16,16 @@ from pipeline.plots.charts import draw_curves
 def main(folder: Path, picture: Path, variants: tuple[str, ...]) -> None:
     """Print a table in Markdown and draw PICTURE.
 
-    Each of VARIANTS is LABEL=RUN:MODEL: FOLDER/RUN.json is the metrics.json and FOLDER/RUN.csv the reports/curves.csv
-    of a run that has MODEL.
+    Each of VARIANTS is LABEL=RUN:MODEL: FOLDER/RUN holds the metrics.json and the (reports/)curves.csv of a run that has
+    MODEL.
     """
     curves = []
     click.echo("| | MAE, px | NME, % | images/s |\n|---|---|---|---|")
     for variant in variants:
         label, _, source = variant.rpartition("=")
         run, model = source.split(":")
-        metrics = json.loads((folder / f"{run}.json").read_text())
-        history = pd.read_csv(folder / f"{run}.csv").query("model == @model")
+        metrics = json.loads((folder / run / "metrics.json").read_text())
+        history = pd.read_csv(folder / run / "curves.csv").query("model == @model")
         curves.append(history.assign(model=label, run=label + "/" + history.fold.astype(str)))
         scores = metrics["models"][model]
         speed = history.images_per_second.median()
