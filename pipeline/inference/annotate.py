@@ -27,7 +27,7 @@ from pipeline.inference.shape import ShapeCorrection
 from pipeline.keypoints.skeleton import Skeleton
 from pipeline.models.checkpoint import load_model
 from pipeline.models.device import make_runtime
-from pipeline.plots.faces import draw_photo
+from pipeline.plots.faces import draw_image
 
 CSV, XML = "points.csv", "points.xml"
 
@@ -87,7 +87,7 @@ def annotate(
     ).points
     for photo, name in names.items():
         own = (faces.faces.image == name).to_numpy()
-        draw_photo(pictures[photo], read_image(photo, "rgb"), boxes[photo], points[own], skeleton)
+        draw_image(pictures[photo], read_image(photo, "rgb"), boxes[photo], points[own], skeleton)
     annotated = replace(faces, keypoints=points)
     write_text(out / CSV, to_csv(annotated))
     dlib_xml.write(out / XML, annotated, f"images relative to {root}")
