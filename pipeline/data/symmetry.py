@@ -44,9 +44,9 @@ def mirror_problems(keypoints: np.ndarray, skeleton: Skeleton) -> list[str]:
     """Check the skeleton's pairs against labelled faces; return a message a pair, none where they agree.
 
     The last message has the pairs of the mean face, to be copied; where the skeleton has no pairs, it is the only one.
-    A pair is reported where a point's mirror image lies clearly nearer to another point than to the one the skeleton says, so that
-    labels of a few faces, which are never quite symmetric, raise no alarm. Fewer than `FEWEST` faces say nothing, nor
-    do faces that all look to one side.
+    A pair is reported where a point's mirror image lies clearly nearer to another point than to the skeleton's, since
+    labels of a few faces are never quite symmetric. Fewer than `FEWEST` faces are not judged, nor are faces that all
+    look to one side.
     """
     if len(keypoints) < FEWEST:
         return []

@@ -123,7 +123,8 @@ def test_boxes_around_all_points_not_only_the_chosen(root, name):
 def test_a_box_around_too_few_points_is_a_problem(root):
     (root / "one.csv").write_text("a.png,1,2,,\nc.png,1,2,3,4\n")
     found, problems = formats.parse(root, "one.csv", Layout(box="points"))
-    assert problems == [f"{root}/one.csv:1: face 0 (a.png): has no box and too few points for one; set data.box to photo"]
+    assert problems == [
+        f"{root}/one.csv:1: face 0 (a.png): has no box and too few points for one; set data.box to photo"]
     assert found.faces.index.tolist() == [1] and found.keypoints.tolist() == [[[1, 2], [3, 4]]]
     (root / "names.csv").write_text("image_name\na.png\n")
     with pytest.raises(UserError, match=r"names.csv:2: face 0 \(a.png\): has no box and too few points"):
