@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,7 @@ import pandas as pd
 import pytest
 
 from pipeline.common.errors import UserError
-from pipeline.data.annotations import BOX, Annotations, dlib_xml
+from pipeline.data.annotations import BOX, Annotations, dlib_xml, tabulate
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 IBUG = DATA / "ibug_300w"
@@ -173,6 +174,24 @@ def test_write_then_read_is_exact(tmp_path):
     pd.testing.assert_frame_equal(found.faces[faces.columns], faces.astype({"image": found.faces.image.dtype}))
     np.testing.assert_array_equal(found.keypoints, keypoints)
     assert path.read_text(encoding="utf-8").count("<image ") == 2
+
+
+def test_write_with_sizes_and_decimals_is_the_golden_file(tmp_path):
+    faces = tabulate([(0, "a/'b.jpg", 1, -2, 30, 40.5, ""), (1, "c.jpg", 5, 6, 7, 8, "")],
+                     [[[1.005, 2], [-0.004, 3.14159]], [[np.nan, np.nan], [7, 8]]])
+    path = tmp_path / "written.xml"
+    dlib_xml.write(path, faces, "two", sizes={"a/'b.jpg": (100, 50), "c.jpg": (9, 8)}, decimals=2)
+    assert path.read_text().splitlines()[2:] == [
+        "<name>two</name>", "<images>",
+        "  <image file='a/&apos;b.jpg' width='100' height='50'>",
+        "    <box top='-2' left='1' width='30' height='40.5'>",
+        "      <part name='00' x='1.00' y='2.00'/>", "      <part name='01' x='-0.00' y='3.14'/>",
+        "    </box>", "  </image>",
+        "  <image file='c.jpg' width='9' height='8'>",
+        "    <box top='6' left='5' width='7' height='8'>", "      <part name='01' x='7.00' y='8.00'/>",
+        "    </box>", "  </image>", "</images>", "</dataset>"]
+    dlib_xml.write(path, replace(faces, keypoints=None))
+    assert "    <box top='6' left='5' width='7' height='8'/>" in path.read_text().splitlines()
 
 
 @needs_ibug
