@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from pipeline.data.folds import fold_rows
 from pipeline.data.store import CropStore, center_input
 from pipeline.keypoints import geometry
 from pipeline.keypoints.metrics import mae, nme
@@ -16,7 +17,6 @@ from pipeline.models.checkpoint import load_model
 from pipeline.models.codecs import Heatmap
 from pipeline.models.device import to_images
 from pipeline.params import load_params
-from pipeline.training.train import fold_rows
 from stages.cli import CROPS, FOLDS, crops_folder, run_folder
 
 RADII = (1, 2, 3, 4, 6)

@@ -1,11 +1,12 @@
 """Left/right pairs from labelled faces: which points swap when the mean face is mirrored.
 
-Legend: N faces, K points, (N, K, 2) in photo pixels, NaN where missing. Inside, a point is a complex number x + iy.
+Legend: N faces, K points, (N, K, 2) in image pixels, NaN where missing. Inside, a point is a complex number x + iy.
 """
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from pipeline.keypoints.geometry import finite_mean
 from pipeline.keypoints.skeleton import Skeleton
 
 ROUNDS = 10
@@ -17,42 +18,42 @@ SYMMETRIC = 0.2  # largest distance, root mean square, of a mean face to its mir
 
 
 def mean_shape(keypoints: np.ndarray) -> np.ndarray:
-    """(K, 2) the mean face: root mean square radius 1, around (0, 0), turned as the faces are; NaN where never seen.
+    """Align and average faces: (K, 2) around (0, 0), of root mean square radius 1; NaN where never seen.
 
     Generalised Procrustes analysis (Gower, Psychometrika 1975): each face is moved, turned and scaled to the mean by
     the points it has. The first mean is that of the faces with most points.
     """
     faces = keypoints[..., 0].astype(np.float64) + 1j * keypoints[..., 1].astype(np.float64)  # N K
     known = np.isfinite(faces).sum(1)
-    mean = _normalised(_mean(_normalised(faces[known == known.max()]), axis=0))
+    mean = _normalised(finite_mean(_normalised(faces[known == known.max()]), axis=0))
     for _ in range(ROUNDS):
-        mean = _normalised(_mean(_aligned(faces, mean), axis=0))
+        mean = _normalised(finite_mean(_aligned(faces, mean), axis=0))
     return np.stack([mean.real, mean.imag], -1)
 
 
 def infer_pairs(keypoints: np.ndarray) -> np.ndarray:
-    """(K,) int64, each point's partner in the mirror image; points near the middle line are their own.
+    """Infer the flip indices (K,) int64 of labelled faces; points near the middle line are their own.
 
     The mean face is mirrored about the line that fits best, and its points are matched to those of the mirror image
-    at the least sum of squared distances. The result is an involution: a partner's partner is the point itself.
+    at the least sum of squared distances. The result is an involution.
     """
     return _match(mean_shape(keypoints))[0]
 
 
 def mirror_problems(keypoints: np.ndarray, skeleton: Skeleton) -> list[str]:
-    """What the labelled faces say against the skeleton's pairs, a message a pair; none where they agree.
+    """Check the skeleton's pairs against labelled faces; return a message a pair, none where they agree.
 
     The last message has the pairs of the mean face, to be copied; where the skeleton has no pairs, it is the only one.
-    A pair is reported where a point's mirror image lies clearly nearer to another point than to its partner, so that
-    labels of a few faces, which are never quite symmetric, raise no alarm. Fewer than `FEWEST` faces say nothing, nor
-    do faces that all look to one side.
+    A pair is reported where a point's mirror image lies clearly nearer to another point than to the skeleton's, since
+    labels of a few faces are never quite symmetric. Fewer than `FEWEST` faces are not judged, nor are faces that all
+    look to one side.
     """
     if len(keypoints) < FEWEST:
         return []
     shape = mean_shape(keypoints)
     flip_indices, mirrored = _match(shape)
     given, best = (_distance(mirrored, shape[flip]) for flip in (skeleton.flip, flip_indices))
-    if np.sqrt(_mean(np.square(best))) > SYMMETRIC:
+    if np.sqrt(finite_mean(np.square(best))) > SYMMETRIC:
         return []
     wrong = (skeleton.flip != flip_indices) & (given > best + TOLERANCE)
     if not wrong.any():
@@ -72,7 +73,7 @@ def mirror_problems(keypoints: np.ndarray, skeleton: Skeleton) -> list[str]:
 
 
 def _match(shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(K,) the partner of each point of a mean face, and (K, 2) where the mirror image of each lies."""
+    """Return the flip indices (K,) of a mean face, and (K, 2) where the mirror image of each point lies."""
     flip_indices, mirrored = np.arange(len(shape)), np.full_like(shape, np.nan)
     seen = np.flatnonzero(np.isfinite(shape).all(-1))
     points = shape[seen, 0] + 1j * shape[seen, 1]
@@ -132,24 +133,16 @@ def _distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def _normalised(faces: np.ndarray) -> np.ndarray:
     """Faces (…, K) moved to 0 and scaled to root mean square radius 1; NaN stays NaN."""
-    centred = faces - _mean(faces)[..., None]
-    radius = np.sqrt(_mean(np.square(np.abs(centred))))[..., None]
+    centred = faces - finite_mean(faces)[..., None]
+    radius = np.sqrt(finite_mean(np.square(np.abs(centred))))[..., None]
     return centred / np.where(radius > 0, radius, 1)
 
 
 def _aligned(faces: np.ndarray, mean: np.ndarray) -> np.ndarray:
     """Faces (N, K) moved, turned and scaled so that their points lie nearest to those of `mean` (K,)."""
     target = np.where(np.isfinite(faces), mean, np.nan)
-    middle = _mean(target)[:, None]
-    centred = faces - _mean(np.where(np.isfinite(mean), faces, np.nan))[:, None]
+    middle = finite_mean(target)[:, None]
+    centred = faces - finite_mean(np.where(np.isfinite(mean), faces, np.nan))[:, None]
     size = np.nansum(np.square(np.abs(centred)) * np.isfinite(mean), axis=1)[:, None]
     turn = np.nansum(centred.conj() * (target - middle), axis=1)[:, None] / np.where(size > 0, size, 1)
     return centred * turn + middle
-
-
-def _mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
-    """The mean over what is finite; NaN where nothing is, without a warning."""
-    seen = np.isfinite(values)
-    count = seen.sum(axis)
-    with np.errstate(invalid="ignore"):
-        return np.where(seen, values, 0).sum(axis) / np.where(count, count, np.nan)

@@ -1,15 +1,15 @@
-"""What is wrong with a data set, all of it at once, and what is unusual but fine."""
+"""Validation of a data set: every problem at once, and counts of what is unusual but valid."""
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from pipeline.data.annotations import BOX, Annotations, formats
-from pipeline.data.images import Photos
+from pipeline.data.annotations import ANY, BOX, Annotations, Layout, formats
+from pipeline.data.images import Images
 from pipeline.data.symmetry import mirror_problems
 from pipeline.keypoints.skeleton import Skeleton
 
@@ -18,25 +18,24 @@ FAR = 1.5  # box sizes from the middle of the box: beyond it, a point belongs to
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What was found in one annotation file.
+    """Findings in one annotation file.
 
     Attributes:
         file: the annotation file.
-        faces, photos: how many were read.
-        problems: what must be mended, one message each: file, line, face, what is wrong.
-        notes: what is unusual but fine → how often.
+        faces, images: how many were read.
+        problems: what must be fixed, one message each: file, line, face, what is wrong.
+        notes: what is unusual but valid → how often.
     """
 
     file: Path
     faces: int
-    photos: int
+    images: int
     problems: tuple[str, ...]
     notes: dict[str, int]
 
 
 def validate_files(
-    root: Path, train: str, test: str | None, skeleton: Skeleton | None, *,
-    format: str = "auto", points: Sequence[int] | None = None, box: str = "photo", jobs: int = -1,
+    root: Path, train: str, test: str | None, skeleton: Skeleton | None, layout: Layout = ANY, *, jobs: int = -1
 ) -> list[Report]:
     """Read and check the annotations of a competition: `train` with K points a face, `test` with or without.
 
@@ -46,7 +45,7 @@ def validate_files(
     Args:
         root: the data folder; train, test: in it, the annotations, `test` None where there are none.
         skeleton: the points of the faces; None: any.
-        format, points, box: see `formats.read`.
+        layout: how the annotations are read; its `num_points` is the skeleton's.
         jobs: joblib threads; −1 takes every core.
     """
     reports = []
@@ -54,20 +53,19 @@ def validate_files(
     for name, labelled in ((train, True), (test, False)):
         if name is None:
             continue
-        annotations, broken = formats.parse(
-            root, name, format=format, num_points=num_points if labelled else None, points=points, box=box)
+        annotations, broken = formats.parse(root, name, replace(layout, num_points=num_points if labelled else None))
         report = validate(annotations, root, num_points, file=root / name, labelled=labelled, jobs=jobs)
         problems = sorted([*broken, *report.problems], key=_place)
         if labelled and skeleton:
             problems += [f"{root / name}: {problem}" for problem in _pair_problems(annotations.keypoints, skeleton)]
-        reports.append(Report(**{**vars(report), "problems": tuple(problems)}))
+        reports.append(replace(report, problems=tuple(problems)))
     return reports
 
 
 def validate(
     annotations: Annotations, root: Path, num_points: int | None, *, file: Path, labelled: bool = True, jobs: int = -1,
 ) -> Report:
-    """Check faces, and decode every photo of theirs.
+    """Check faces, and decode every image of theirs.
 
     Args:
         annotations: N faces; the index of `faces` is the number that messages give a face.
@@ -78,21 +76,22 @@ def validate(
         jobs: joblib threads; −1 takes every core.
     """
     faces = annotations.faces
-    size, reasons = Photos(root, annotations.photos).sizes(faces.image, jobs)
+    size, reasons = Images(root, annotations.images).sizes(faces.image, jobs)
     points = annotations.keypoints
     if points is None:
         points = np.full((len(faces), 0, 2), np.nan, np.float32)
     check = _Checker(faces=faces, box=faces[BOX].to_numpy(float), size=size, points=points, file=file)
     unreadable = [row for row in np.flatnonzero(~faces.image.duplicated()) if reasons[row]]
-    found = [*((row, f"photo {root / faces.image.iloc[row]} is {reasons[row]}") for row in unreadable),
+    found = [*((row, f"image {root / faces.image.iloc[row]} is {reasons[row]}") for row in unreadable),
              *check.boxes(), *check.points_wrong(num_points, labelled)]
     problems = [check.message(row, text) for row, text in sorted(found, key=lambda item: item[0])]
     problems = [*check.absent_points(num_points, labelled), *problems]
-    return Report(file=file, faces=len(faces), photos=faces.image.nunique(), problems=tuple(problems), notes=check.notes())
+    return Report(file=file, faces=len(faces), images=faces.image.nunique(), problems=tuple(problems),
+                  notes=check.notes())
 
 
 def _pair_problems(keypoints: np.ndarray | None, skeleton: Skeleton) -> list[str]:
-    """What the faces say against the left/right pairs; nothing where there are no faces with the skeleton's points."""
+    """Check the left/right pairs against the faces; nothing where there are no faces with the skeleton's points."""
     if keypoints is None or keypoints.shape[1] != skeleton.num_points:
         return []
     seen = np.isfinite(keypoints).all(axis=2).any(axis=1)
@@ -113,7 +112,7 @@ def _listed(indices: np.ndarray) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Checker:
-    """Faces as arrays: box (N, 4), size (N, 2) of the photo, points (N, K, 2) with K = 0 where there are none."""
+    """Faces as arrays: box (N, 4), size (N, 2) of the image, points (N, K, 2) with K = 0 where there are none."""
 
     faces: pd.DataFrame
     box: np.ndarray
@@ -131,7 +130,7 @@ class _Checker:
         return f"{face['where']}: face {self.faces.index[row]} ({face['image']}): {text}"
 
     def boxes(self) -> Iterator[tuple[int, str]]:
-        """Rows and problems of boxes: not finite, without area, outside the photo, twice."""
+        """Yield rows and problems of boxes: not finite, without area, outside the image, twice."""
         low, high = self.box[:, :2], self.box[:, :2] + self.box[:, 2:]
         outside = self.solid & ((high <= 0) | (low >= self.size)).any(axis=1)
         for row in np.flatnonzero(~np.isfinite(self.box).all(axis=1)):
@@ -140,15 +139,15 @@ class _Checker:
             yield row, f"box without area: width {self.box[row, 2]:g}, height {self.box[row, 3]:g}"
         for row in np.flatnonzero(outside):
             (left, top), (width, height) = low[row], self.size[row]
-            yield row, f"box at {left:g}, {top:g} lies wholly outside the photo of {width:g}×{height:g} px"
+            yield row, f"box at {left:g}, {top:g} lies wholly outside the image of {width:g}×{height:g} px"
         first = self.faces.groupby(["image", *BOX]).cumcount()
         number = pd.Series(self.faces.index, self.faces.index)
         original = number.groupby([self.faces[name] for name in ["image", *BOX]]).transform("first")
         for row in np.flatnonzero(first > 0):
-            yield row, f"duplicate entry: same photo and box as face {original.iloc[row]:.0f}"
+            yield row, f"duplicate entry: same image and box as face {original.iloc[row]:.0f}"
 
     def points_wrong(self, num_points: int | None, labelled: bool) -> Iterator[tuple[int, str]]:
-        """Rows and problems of points: none, too many, not finite, far from their box."""
+        """Yield rows and problems of points: none, too many, not finite, far from their box."""
         present = ~np.isnan(self.points).all(axis=2)  # N K
         broken = present & ~np.isfinite(self.points).all(axis=2)
         distance, side = self._distance()
@@ -165,7 +164,7 @@ class _Checker:
                 yield row, f"{_listed(np.flatnonzero(far[row]))}: more than {FAR} box sizes from the middle of the box"
 
     def absent_points(self, num_points: int | None, labelled: bool) -> Iterator[str]:
-        """Problems of the file as a whole: points that the skeleton has and no face has."""
+        """Yield problems of the file as a whole: points that the skeleton has and no face has."""
         if not labelled or not len(self.faces):
             return
         if not self.points.shape[1]:
@@ -178,18 +177,18 @@ class _Checker:
                        f"{num_points}; choose the skeleton of this file")
 
     def notes(self) -> dict[str, int]:
-        """What is unusual but fine → number of faces (of photos, where it says so)."""
+        """Count what is unusual but valid, in faces (in images, where it says so)."""
         low, high = self.box[:, :2], self.box[:, :2] + self.box[:, 2:]
         apart = self.points < low[:, None] - 0.5, self.points > high[:, None] - 0.5
-        photo = self.points < -0.5, self.points > self.size[:, None] - 0.5
+        image = self.points < -0.5, self.points > self.size[:, None] - 0.5
         missing = np.isnan(self.points).any(axis=2)
         return {
-            "box over the edge of the photo": int((self.solid & ((low < 0) | (high > self.size)).any(axis=1)).sum()),
+            "box over the edge of the image": int((self.solid & ((low < 0) | (high > self.size)).any(axis=1)).sum()),
             "box not square": int((self.solid & (self.box[:, 2] != self.box[:, 3])).sum()),
             "points outside the box": int((apart[0] | apart[1]).any(axis=(1, 2)).sum()),
-            "points outside the photo": int((photo[0] | photo[1]).any(axis=(1, 2)).sum()),
+            "points outside the image": int((image[0] | image[1]).any(axis=(1, 2)).sum()),
             "some points missing": int((missing.any(axis=1) & ~missing.all(axis=1)).sum()),
-            "photos with several faces": int((self.faces.image.value_counts() > 1).sum()),
+            "images with several faces": int((self.faces.image.value_counts() > 1).sum()),
         }
 
     def _distance(self) -> tuple[np.ndarray, np.ndarray]:

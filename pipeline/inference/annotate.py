@@ -17,7 +17,7 @@ from pipeline.data.align import write_aligned
 from pipeline.data.annotations import BOX, Annotations, dlib_xml, tabulate
 from pipeline.data.annotations.fields import path_problem
 from pipeline.data.crops import write_crops
-from pipeline.data.images import read_photo
+from pipeline.data.images import read_image
 from pipeline.data.store import CropStore
 from pipeline.inference.boxes import Boxes
 from pipeline.inference.ensemble import SHAPE, Blend, average_folds
@@ -27,7 +27,7 @@ from pipeline.inference.shape import ShapeCorrection
 from pipeline.keypoints.skeleton import Skeleton
 from pipeline.models.checkpoint import load_model
 from pipeline.models.device import make_runtime
-from pipeline.plots.faces import draw_photo
+from pipeline.plots.faces import draw_image
 
 CSV, XML = "points.csv", "points.xml"
 
@@ -87,11 +87,10 @@ def annotate(
     ).points
     for photo, name in names.items():
         own = (faces.faces.image == name).to_numpy()
-        draw_photo(pictures[photo], read_photo(photo, "rgb"), boxes[photo], points[own], skeleton)
+        draw_image(pictures[photo], read_image(photo, "rgb"), boxes[photo], points[own], skeleton)
     annotated = replace(faces, keypoints=points)
     write_text(out / CSV, to_csv(annotated))
-    dlib_xml.write(out / f"{XML}.partial", annotated, f"photos relative to {root}")
-    os.replace(out / f"{XML}.partial", out / XML)
+    dlib_xml.write(out / XML, annotated, f"images relative to {root}")
     return [*pictures.values(), out / CSV, out / XML]
 
 

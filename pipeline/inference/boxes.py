@@ -11,7 +11,7 @@ from PIL.ExifTags import Base
 from pipeline.common.errors import UserError
 from pipeline.data.annotations import BOX, formats
 from pipeline.data.annotations.fields import number
-from pipeline.data.images import Photos, read_photo
+from pipeline.data.images import Images, read_image
 from pipeline.inference.detect import load_detector
 
 Boxes = dict[Path, np.ndarray]  # photo → (N, 4) float64 left, top, width, height in photo pixels
@@ -33,7 +33,7 @@ def find_boxes(photos: Sequence[Path], boxes: Sequence[str], file: Path | None) 
             their photo, photos without a box in the file, no photo with a face.
     """
     photos = list(dict.fromkeys(photos))
-    sizes, reasons = Photos(Path()).sizes([str(photo) for photo in photos])
+    sizes, reasons = Images(Path()).sizes([str(photo) for photo in photos])
     sizes = {photo: size for photo, size, reason in zip(photos, sizes, reasons, strict=True) if not reason}
     problems = [f"{photo}: {reason}" for photo, reason in zip(photos, reasons, strict=True) if reason]
     notes = [f"{photo}: stored turned or mirrored (EXIF); its pixels are taken as they are stored, so save it upright "
@@ -124,7 +124,7 @@ def _area_problems(box: Sequence[float]) -> list[str]:
 def _detect(photos: Sequence[Path]) -> tuple[Boxes, list[str]]:
     """The boxes of the photos in which there are faces, and a note for each other."""
     detector = load_detector()
-    every = {photo: detector(read_photo(photo, "rgb")) for photo in photos}
+    every = {photo: detector(read_image(photo, "rgb")) for photo in photos}
     notes = [f"{photo}: no face found" for photo, rows in every.items() if not len(rows)]
     return {photo: rows for photo, rows in every.items() if len(rows)}, notes
 

@@ -15,6 +15,7 @@ from scipy.optimize import nnls
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import write_text
+from pipeline.common.paths import Paths
 from pipeline.common.pieces import gather, pieces
 from pipeline.data.store import CropStore
 from pipeline.inference.predictions import Predictions, Runs, load_runs
@@ -297,3 +298,9 @@ def _oof_problems(model: str, parts: dict[int, Predictions], fold: np.ndarray) -
         problems.append(f"{model}: no OOF predictions for fold {', '.join(map(str, left_out))}, so not every face is "
                       "covered; name every fold in split.folds")
     return problems
+
+
+def locator_points(paths: Paths, model: str, folds: Sequence[int]) -> dict[str, np.ndarray]:
+    """Collect the points (N, K, 2) that a locator found: out of fold for `train`, the mean of its folds for `test`."""
+    oof, test = (load_runs(paths.root / "runs", [model], folds, part)[model] for part in ("oof", "test"))
+    return {"train": pool_oof(oof).points, "test": average_folds(list(test.values())).points}

@@ -12,9 +12,8 @@ from scipy.linalg import solve
 from pipeline.common.errors import UserError
 from pipeline.common.files import read_arrays, write_arrays
 from pipeline.common.pieces import pieces
-from pipeline.keypoints.geometry import flip_points
-
-SMALLEST = 1.0  # pixels; what is smaller has no shape to learn from
+from pipeline.keypoints.geometry import SMALLEST, flip_points
+from pipeline.keypoints.geometry import normalize_shape as normalise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +86,3 @@ def _solve_ridge(sums: np.ndarray, ridge: float) -> dict[str, np.ndarray]:
     weights = solve(centred[:inputs, :inputs] + ridge * np.eye(inputs), centred[:inputs, inputs:], assume_a="pos").T
     mean = total / count
     return {"weights": weights, "offset": mean[inputs:] - weights @ mean[:inputs]}
-
-
-def normalise(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N, 2K) shapes and (N,) sizes in pixels; a face whose points all coincide has a shape of zeros."""
-    centred = points - points.mean(1, keepdims=True)
-    size = np.sqrt(np.square(centred).sum(-1).mean(-1))
-    shapes = centred / np.maximum(size, np.finfo(np.float64).tiny)[:, None, None]
-    return shapes.reshape(len(points), 2 * points.shape[1]), size

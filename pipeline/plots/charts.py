@@ -1,6 +1,6 @@
-"""Every chart; faces are drawn in `pictures.py`. Each function writes one PNG file; none shows a window.
+"""Charts of training and errors; faces are drawn in `faces.py`. Each function writes one PNG file.
 
-Legend: N faces, K points. Points and truth are (N, K, 2) in photo pixels, NaN where missing.
+Legend: N faces, K points. Points and truth are (N, K, 2) in image pixels, NaN where missing.
 """
 
 from pathlib import Path
@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from pipeline.keypoints.geometry import finite_mean, mean_face
 from pipeline.keypoints.metrics import Difference, point_errors
 from pipeline.keypoints.skeleton import Skeleton, segments
 
@@ -25,10 +26,10 @@ COLUMNS = 3
 
 
 def draw_curves(path: Path, history: pd.DataFrame) -> None:
-    """Training and validation loss, and validation MAE in photo pixels, by epoch: a colour a model, a line a fold.
+    """Draw training and validation loss, and validation MAE, by epoch: a colour a model, a line a fold.
 
     Args:
-        history: see `metrics.load_history`.
+        history: see `results.load_history`.
     """
     models = list(dict.fromkeys(history["model"]))
     folds = ", ".join(map(str, dict.fromkeys(history["fold"])))
@@ -47,7 +48,7 @@ def draw_curves(path: Path, history: pd.DataFrame) -> None:
         axis.set(title=f"{model}: loss", ylabel="loss")
         axis.legend(handles=handles)
         _lines(last, part, "val_mae", f"C{number}", "-")
-    last.set(title="validation error", ylabel="MAE, photo pixels")
+    last.set(title="validation error", ylabel="MAE, image pixels")
     last.legend(handles=[Line2D([], [], color=f"C{number}", label=model) for number, model in enumerate(models)])
     for axis in axes[: len(models) + 1]:
         axis.set(xlabel="epoch", yscale="log")
@@ -59,35 +60,35 @@ def draw_curves(path: Path, history: pd.DataFrame) -> None:
 
 
 def draw_point_errors(path: Path, points: np.ndarray, truth: np.ndarray, skeleton: Skeleton) -> None:
-    """Where the errors are: the mean face with each point as large as its mean distance; bars by region.
+    """Draw where the errors are: the mean face with each point as large as its mean distance; bars by region.
 
     Without regions the bars are points, the largest 20.
     """
     errors = point_errors(points, truth)  # N K
-    by_point, shape = _column_means(errors), _mean_face(truth)
+    by_point, shape = finite_mean(errors, 0), mean_face(truth)
     figure, (face, bars) = plt.subplots(1, 2, figsize=(11, 5), layout="constrained", width_ratios=[1.2, 1])
     face.add_collection(LineCollection(shape[segments(skeleton)] if skeleton.edges else [], colors="0.8", zorder=1))
     dots = face.scatter(*shape.T, c=by_point, s=40 + 160 * by_point / np.nanmax(by_point), cmap="viridis_r", zorder=2)
-    figure.colorbar(dots, ax=face, label="mean distance, photo pixels")
+    figure.colorbar(dots, ax=face, label="mean distance, image pixels")
     face.set(title="mean error of each point", aspect="equal")
     face.invert_yaxis()
     face.axis("off")
     if skeleton.regions:
-        means = {name: _mean(errors[:, list(region)]) for name, region in skeleton.regions.items()}
+        means = {name: finite_mean(errors[:, list(region)], None) for name, region in skeleton.regions.items()}
     else:
         worst = np.argsort(-np.nan_to_num(by_point), kind="stable")[:20]
         means = {skeleton.names[point]: by_point[point] for point in sorted(worst)}
     drawn = bars.barh(list(means), list(means.values()), color="C0")
     bars.bar_label(drawn, fmt="%.2f", padding=3)
     bars.invert_yaxis()
-    bars.set(title=f"mean error by {'region' if skeleton.regions else 'point'}", xlabel="mean distance, photo pixels",
+    bars.set(title=f"mean error by {'region' if skeleton.regions else 'point'}", xlabel="mean distance, image pixels",
              ylabel="region" if skeleton.regions else "point", xlim=(0, 1.15 * np.nanmax([*means.values(), 1e-9])))
     bars.spines[["top", "right"]].set_visible(False)
     save(figure, path)
 
 
-def draw_histogram(path: Path, errors: dict[str, np.ndarray], unit: str = "MAE of a face, photo pixels") -> None:
-    """How the errors of faces are spread, a line a model, with the median in the legend; the axis is logarithmic.
+def draw_histogram(path: Path, errors: dict[str, np.ndarray], unit: str = "MAE of a face, image pixels") -> None:
+    """Draw how the errors of faces are spread, a line a model, the median in the legend; the axis is logarithmic.
 
     Args:
         errors: label → (N,) error of each face, NaN where it has none.
@@ -115,16 +116,6 @@ def _lines(axis: Axes, history: pd.DataFrame, column: str, color: str, style: st
         axis.plot(run["epoch"], run[column], color=color, ls=style, lw=1.2, marker="." if len(run) < 40 else None)
 
 
-def _mean_face(truth: np.ndarray) -> np.ndarray:
-    """(K, 2) mean of the faces with the most points, each centred and of size 1; of one point, the origin."""
-    present = np.isfinite(truth).all(-1)
-    complete = truth[present.sum(1) == present.sum(1).max()]
-    centred = complete - np.nanmean(complete, axis=1, keepdims=True)
-    size = np.sqrt(np.nanmean(np.square(centred), axis=(1, 2), keepdims=True))
-    shapes = centred / np.where(size > 0, size, 1)
-    return np.stack([_column_means(axis) for axis in np.moveaxis(shapes, -1, 0)], axis=-1)
-
-
 def _label_decades(axis: Axes) -> None:
     """Ticks of a logarithmic y axis as plain numbers: the more of them, the fewer decades it spans."""
     low, high = axis.get_ylim()
@@ -136,18 +127,6 @@ def _label_decades(axis: Axes) -> None:
     axis.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _column_means(values: np.ndarray) -> np.ndarray:
-    """Mean of each column over its finite values; NaN where there is none, without a warning."""
-    finite = np.isfinite(values)
-    count = finite.sum(0)
-    return np.where(finite, values, 0).sum(0) / np.where(count, count, np.nan)
-
-
-def _mean(values: np.ndarray) -> float:
-    """Mean of the finite values; NaN where there is none, without a warning."""
-    return float(_column_means(values.reshape(-1, 1))[0])
-
-
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG and close it."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -156,7 +135,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def draw_differences(path: Path, panels: dict[str, dict[str, dict[str, Difference | None]]]) -> None:
-    """Differences of two errors with their 95% intervals; grey where the interval holds 0.
+    """Draw differences of two errors with their 95% intervals; grey where the interval holds 0.
 
     Args:
         panels: head of a score → title of a comparison, "a − b" → faces (a fold, and all last) → the difference, None

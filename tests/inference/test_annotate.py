@@ -73,7 +73,7 @@ def boxed_faces():
 def predictions(name, fold, faces):
     """(N, 68, 2) points by one fold, the pipeline's own way."""
     params = load_params(Path("params.yaml"))
-    write_crops(faces, Path("photos"), Path("crops"), **params.crop.model_dump(), jobs=1)
+    write_crops(faces, Path("photos"), Path("crops"), params.crop, jobs=1)
     network, codec, _ = load_model(Path(f"runs/{name}/fold{fold}"))
     store = CropStore.open(Path("crops"))
     return predict_points(network, codec, store, range(len(store)), flip_indices=params.data.get_skeleton().flip,

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from pipeline.common.errors import UserError
-from pipeline.inference.ensemble import build_ensemble, fit_weights, read_fold
+from pipeline.common.paths import Paths
+from pipeline.inference.ensemble import build_ensemble, fit_weights, locator_points, read_fold
 from pipeline.inference.predictions import Predictions, Runs
 
 FACES, POINTS = 60, 5
@@ -179,3 +180,15 @@ def test_fold_table_must_be_that_of_the_crops(tmp_path) -> None:
     assert read_fold(path, 3).tolist() == [7, 5, 5]
     with pytest.raises(UserError, match="each of the 4 train faces once"):
         read_fold(path, 4)
+
+
+def test_locator_points_of_train_faces_are_out_of_fold_and_of_test_faces_the_mean(tmp_path):
+    rows = {1: [2, 0], 2: [1, 3]}
+    for fold, faces in rows.items():
+        for part, count in (("oof", faces), ("test", [0])):
+            points = np.stack([np.full((5, 2), 10.0 * fold + face) for face in count])
+            Predictions(face=count, points=points, spread=points[..., 0]).save(
+                Paths(root=tmp_path).run("a", fold) / f"{part}.npz")
+    points = locator_points(Paths(root=tmp_path), "a", [1, 2])
+    assert points["train"][:, 0, 0].tolist() == [10, 21, 12, 23]
+    assert points["test"][:, 0, 0].tolist() == [15]

@@ -1,10 +1,10 @@
-"""IMM's .asf (AAM Shape File): one face a file, coordinates relative to the photo, which the file names.
+"""IMM's .asf (AAM Shape File): one face a file, coordinates relative to the image, which the file names.
 
 Lines that begin with # are comments. The others are the number of points, a line for each point
 (`path type x y number from to …`, of which x, y and number are read) and the name of the host image.
 
-x and y run from 0 to 1 over the outer edges of the photo, so a pixel is x·width − ½, y·height − ½ in our convention
-(the centre of the top-left pixel is (0, 0)). The photos of IMM show it: on average over left and right, the outlines of
+x and y run from 0 to 1 over the outer edges of the image, so a pixel is x·width − ½, y·height − ½ in our convention
+(the centre of the top-left pixel is (0, 0)). The images of IMM show it: on average over left and right, the outlines of
 the faces lie 0.41 ± 0.05 px left of x·width (tests/test_asf.py).
 The format has neither boxes nor missing points.
 """
@@ -16,27 +16,18 @@ import numpy as np
 from pipeline.data.annotations import Annotations, tabulate
 from pipeline.data.annotations.fields import NO_BOX, count_problem, numbers, path_problem, read_text
 from pipeline.data.annotations.folder import list_files
-from pipeline.data.images import Photos
+from pipeline.data.images import Images
 
 
 def parse(root: Path, name: str, num_points: int | None = None) -> tuple[Annotations, list[str]]:
-    """Read a data set of .asf files, and the sizes of their photos, which lie in the folder of their file.
-
-    Args:
-        root: the data folder.
-        name: see `list_files`.
-        num_points: K. None: that of the first good file.
-
-    Returns:
-        The faces that could be read, in the order of their paths, without boxes; and what is wrong with the others.
-    """
+    """Read a data set of .asf files and the sizes of their images, which lie in the folder of their file."""
     files, problems = list_files(root, name, ".asf")
     rows, points = [], []
     for face, file in enumerate(files):
         relative, host, line, wrong = parse_points(root / file, num_points)
         image = (Path(file).parent / host).as_posix()
-        width, height, reason = (0, 0, "") if wrong else Photos(root).look(image)
-        wrong += [f"{root / file}:{line}: photo {root / image} is {reason}"] if reason else []
+        width, height, reason = (0, 0, "") if wrong else Images(root).look(image)
+        wrong += [f"{root / file}:{line}: image {root / image} is {reason}"] if reason else []
         problems += wrong
         if not wrong:
             num_points = len(relative)
@@ -46,11 +37,11 @@ def parse(root: Path, name: str, num_points: int | None = None) -> tuple[Annotat
 
 
 def parse_points(path: Path, num_points: int | None = None) -> tuple[np.ndarray, str, int, list[str]]:
-    """One file.
+    """Read one file.
 
     Returns:
-        Its points as they stand there, (K, 2) float64 relative to the photo; the name of the photo; the line of that
-        name; what is wrong.
+        Its points as they stand there, (K, 2) float64 relative to the image; the name of the image; the line of that
+        name; the problems.
     """
     text, problems = read_text(path, ".asf", encoding="latin-1")
     if problems:
@@ -70,7 +61,8 @@ def parse_points(path: Path, num_points: int | None = None) -> tuple[np.ndarray,
         points.append(values)
     if len(host) != 1:
         where = lines[-1][0] if not host else host[1][0]
-        problems.append(f"{path}:{where}: after {size} points {len(host)} lines follow, but the photo's name is expected")
+        problems.append(f"{path}:{where}: after {size} points {len(host)} lines follow, but the image's name is "
+                        "expected")
         return np.empty((0, 2)), "", where, problems
     (line, image), = host
     problems += [f"{path}:{line}: {reason}"] if (reason := path_problem(image)) else []

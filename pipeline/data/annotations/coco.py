@@ -17,15 +17,7 @@ from pipeline.data.annotations.fields import MAX_PIXEL, NO_BOX, count_problem, p
 
 
 def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[str]]:
-    """Read one file.
-
-    Args:
-        path: the JSON file; its file names are relative to the data folder.
-        num_points: K. None: that of the first good annotation.
-
-    Returns:
-        The faces that could be read, in the order of the file; and what is wrong with the others.
-    """
+    """Read one file: see `formats.Reader`."""
     content, problems = _load(path)
     images, wrong = _images(content.get("images", []))
     problems += [f"{path}: {reason}" for reason in wrong]
@@ -48,7 +40,7 @@ def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[
 
 
 def _load(path: Path) -> tuple[dict, list[str]]:
-    """The object in a file, with lists for `images` and `annotations`; {} and what is wrong where it is none."""
+    """Read the object in a file, with lists for `images` and `annotations`; {} and the problems where it is none."""
     text, problems = read_text(path, "COCO JSON")
     if problems:
         return {}, problems
@@ -66,7 +58,7 @@ def _load(path: Path) -> tuple[dict, list[str]]:
 
 
 def _images(records: list) -> tuple[dict[int | str, tuple[int, str]], list[str]]:
-    """id → position in the file and path of each image, and what is wrong."""
+    """Map id → position in the file and path of each image; return the problems, too."""
     found, problems = {}, []
     for position, record in enumerate(records):
         record = record if isinstance(record, dict) else {}
@@ -83,7 +75,7 @@ def _images(records: list) -> tuple[dict[int | str, tuple[int, str]], list[str]]
 
 
 def _annotation(record: Any, images: dict, num_points: int | None) -> tuple[str, tuple, np.ndarray, list[str]]:
-    """Image, box and points (K, 2) of one annotation, and what is wrong with it."""
+    """Read image, box and points (K, 2) of one annotation; return the problems, too."""
     record, problems = record if isinstance(record, dict) else {}, []
     key, values, box = record.get("image_id"), record.get("keypoints"), record.get("bbox", [])
     image = images[key][1] if _is_id(key) and key in images else "?"

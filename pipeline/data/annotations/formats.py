@@ -1,6 +1,6 @@
-"""Every annotation format: its reader by name, and what they share once the file is read.
+"""Annotation formats: the reader of each by name, and what they share once the file is read.
 
-A data set is a file (or, for formats with one file a photo, a folder or a pattern) below the data folder. Photos are
+A data set is a file (or, for formats with one file an image, a folder or a pattern) below the data folder. Images are
 named relative to the data folder whatever the format.
 """
 
@@ -12,8 +12,10 @@ import numpy as np
 
 from pipeline.common.errors import UserError
 from pipeline.data.annotations import (
+    ANY,
     BOX,
     Annotations,
+    Layout,
     asf,
     coco,
     csv_points,
@@ -24,8 +26,10 @@ from pipeline.data.annotations import (
     wflw,
 )
 from pipeline.data.annotations.fields import path_problem
-from pipeline.data.images import Photos
+from pipeline.data.images import Images
 
+# (root, name, num_points) → the faces that could be read, in the order of the data set, and the problems of the others.
+# num_points is K; None: that of the first good face. Boxes are NaN where there are none.
 Reader = Callable[[Path, str, int | None], tuple[Annotations, list[str]]]
 HEAD = 1 << 16  # bytes that are looked at to recognise a file
 
@@ -45,29 +49,22 @@ FORMATS: dict[str, Reader] = {
 }
 
 
-def read(
-    root: Path, name: str, *, format: str = "auto", num_points: int | None = None,
-    points: Sequence[int] | None = None, box: str = "photo", labelled: bool = False,
-) -> Annotations:
+def read(root: Path, name: str, layout: Layout = ANY, *, labelled: bool = False) -> Annotations:
     """Read a data set of any format.
 
     Args:
         root: the data folder.
         name: in it, the annotation file, or the folder or pattern of files.
-        format: a key of FORMATS, or "auto": see `recognise`.
-        num_points: K of the skeleton; None: as many as the data set has.
-        points: which of the data set's points to keep, by their indices, in this order; None keeps all.
-        box: what a face without a box gets: "photo" (all of it) or "points" (the tightest box that holds the centres
-            of all its points, also those that are not kept).
+        layout: how it is read.
         labelled: whether a data set without any points is a problem.
 
     Returns:
-        The faces, each with a box; `boxes_made` says for how many `box` was used.
+        The faces, each with a box; `boxes_made` says for how many `layout.box` was used.
 
     Raises:
         UserError: naming every problem of the data set at once, each with file and line (JSON: record).
     """
-    annotations, problems = parse(root, name, format=format, num_points=num_points, points=points, box=box)
+    annotations, problems = parse(root, name, layout)
     if labelled and annotations.keypoints is None and not problems:
         problems = [f"{root / name}: no face has any points; the faces to train on need them"]
     if problems:
@@ -75,41 +72,35 @@ def read(
     return annotations
 
 
-def read_parts(
-    root: Path, train: str, test: str | None, *, num_points: int, **how: object
-) -> dict[str, Annotations]:
-    """The faces to train on, which have points, and those to predict, none where `test` is None; else see `read`."""
-    return {
-        "train": read(root, train, num_points=num_points, labelled=True, **how),
-        "test": read(root, test, **how) if test else tabulate([], None),
-    }
+def read_parts(root: Path, train: str, test: str | None, layout: Layout) -> dict[str, Annotations]:
+    """Read the faces to train on, which have points, and those to predict, none where `test` is None."""
+    any_points = replace(layout, num_points=None)
+    return {"train": read(root, train, layout, labelled=True),
+            "test": read(root, test, any_points) if test else tabulate([], None)}
 
 
-def parse(
-    root: Path, name: str, *, format: str = "auto", num_points: int | None = None,
-    points: Sequence[int] | None = None, box: str = "photo",
-) -> tuple[Annotations, list[str]]:
-    """As `read`, but returns the problems beside those faces that could be read.
+def parse(root: Path, name: str, layout: Layout = ANY) -> tuple[Annotations, list[str]]:
+    """Read a data set as `read` does, but return the problems beside those faces that could be read.
 
-    The index of `faces` is the face's number in the data set, so it has gaps where a face is faulty.
+    The index of `faces` is the face's number in the data set, so it has gaps where a face is invalid.
     """
     try:
-        format = recognise(root, name) if format == "auto" else format
+        format = recognise(root, name) if layout.format == "auto" else layout.format
         if format not in FORMATS:
             raise UserError(f"data.format {format!r}: choose auto or one of {', '.join(FORMATS)}")
     except UserError as error:
         return tabulate([], None), list(error.problems)
-    annotations, problems = FORMATS[format](root, name, None if points else num_points)
-    annotations, wrong = make_boxes(annotations, root, box)
+    annotations, problems = FORMATS[format](root, name, None if layout.points else layout.num_points)
+    annotations, wrong = make_boxes(annotations, root, layout.box)
     problems = [*problems, *wrong]
-    if points is not None:
-        annotations, wrong = select_points(annotations, points, num_points)
+    if layout.points is not None:
+        annotations, wrong = select_points(annotations, layout.points, layout.num_points)
         problems += [f"{root / name}: {reason}" for reason in wrong]
     return annotations, problems
 
 
 def recognise(root: Path, name: str) -> str:
-    """The format of a data set, by what a folder holds, by a file's suffix, or by how it begins.
+    """Recognise the format of a data set by what a folder holds, by a file's suffix, or by how it begins.
 
     Raises:
         UserError: it cannot be read, or is of no known format.
@@ -136,15 +127,15 @@ def recognise(root: Path, name: str) -> str:
 
 
 def make_boxes(annotations: Annotations, root: Path, box: str) -> tuple[Annotations, list[str]]:
-    """Give every face without a box one: see `read`. Faces that cannot have one are left out, and why is said."""
+    """Give every face without a box one, see `Layout`; leave out those that cannot have one, and say why."""
     faces = annotations.faces
     without = faces[BOX].isna().all(axis=1).to_numpy()
     if not without.any():
         return annotations, []
     if box == "photo":
-        size, reasons = Photos(root, annotations.photos).sizes(faces.image[without])
+        size, reasons = Images(root, annotations.images).sizes(faces.image[without])
         made = np.hstack([np.zeros_like(size), size])
-        reasons = [reason and f"photo {root / image} is {reason}"
+        reasons = [reason and f"image {root / image} is {reason}"
                    for reason, image in zip(reasons, faces.image[without], strict=True)]
     elif box == "points":
         made, reasons = _around(annotations.keypoints, without)
@@ -155,7 +146,7 @@ def make_boxes(annotations: Annotations, root: Path, box: str) -> tuple[Annotati
     bad = np.zeros(len(faces), bool)
     bad[without] = [bool(reason) for reason in reasons]
     problems = [f"{row.where}: face {row.Index} ({row.image}): {reason}"
-              for row, reason in zip(faces[without].itertuples(), reasons, strict=True) if reason]
+                for row, reason in zip(faces[without].itertuples(), reasons, strict=True) if reason]
     keypoints = None if annotations.keypoints is None else annotations.keypoints[~bad]
     faces = faces.assign(**dict(zip(BOX, boxes.T, strict=True)))[~bad]
     made = int((without & ~bad).sum())
@@ -165,7 +156,7 @@ def make_boxes(annotations: Annotations, root: Path, box: str) -> tuple[Annotati
 def select_points(
     annotations: Annotations, points: Sequence[int], num_points: int | None,
 ) -> tuple[Annotations, list[str]]:
-    """Keep some of the points, by index, in this order; and what is wrong with the choice."""
+    """Keep some of the points, by index, in this order; return the problems of the choice, too."""
     if num_points is not None and len(points) != num_points:
         return annotations, [f"data.points names {len(points)} points, but {num_points} are expected; choose the "
                              "skeleton of these points"]
@@ -178,7 +169,7 @@ def select_points(
 
 
 def _around(keypoints: np.ndarray | None, rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """The tight boxes (M, 4) of the faces in the mask `rows`, and M times what is wrong."""
+    """Return the tight boxes (M, 4) of the faces in the mask `rows`, and M problems, "" for none."""
     points = np.full((len(rows), 1, 2), np.nan) if keypoints is None or not keypoints.shape[1] else keypoints
     points = points[rows].astype(np.float64)
     low = np.where(np.isnan(points), np.inf, points).min(axis=1)
@@ -190,7 +181,7 @@ def _around(keypoints: np.ndarray | None, rows: np.ndarray) -> tuple[np.ndarray,
 
 
 def _of_content(head: str) -> str | None:
-    """The format of a file that begins like this."""
+    """Recognise a file by how it begins."""
     if head.startswith("<"):
         return "dlib_xml"
     if head.startswith("{"):

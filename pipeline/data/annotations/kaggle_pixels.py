@@ -1,7 +1,7 @@
-"""Kaggle's Facial Keypoints Detection: CSV whose column `Image` holds the pixels of a square grey photo.
+"""Kaggle's Facial Keypoints Detection: CSV whose column `Image` holds the pixels of a square grey image.
 
 `training.csv` has two columns a point (`left_eye_center_x`, `left_eye_center_y`, …) and `Image`; most of its rows lack
-points. `test.csv` has `ImageId` and `Image`. A photo is called FILE/ID, FILE being the file's name without suffix and
+points. `test.csv` has `ImageId` and `Image`. An image is called FILE/ID, FILE being the file's name without suffix and
 ID its `ImageId`, or where there is none the number of its row, from 1. Points count pixels from 0. There are no boxes.
 """
 
@@ -20,15 +20,7 @@ PIXELS = re.compile(r"\s*[0-9]{1,3}( [0-9]{1,3})*\s*")
 
 
 def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[str]]:
-    """Read one file, photos and all.
-
-    Args:
-        path: the CSV file.
-        num_points: K. None: as many as the file has. A file without any point is right for every K.
-
-    Returns:
-        The faces that could be read, in the order of the file, with their `photos`; and what is wrong with the others.
-    """
+    """Read one file, images and all: see `formats.Reader`."""
     reader, problems = _Reader(Path(path).stem), []
     try:
         for line, cells in read_rows(path):
@@ -38,9 +30,9 @@ def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[
                 break
     except UserError as error:
         problems += error.problems
-    if not problems and not reader.photos:
+    if not problems and not reader.images:
         problems.append(f"{path}:1: has a header, but no faces")
-    return tabulate(reader.rows, reader.points if reader.pairs else None, reader.photos), problems
+    return tabulate(reader.rows, reader.points if reader.pairs else None, reader.images), problems
 
 
 class _Reader:
@@ -53,10 +45,10 @@ class _Reader:
         self.pairs: list[tuple[int, int]] = []  # columns of their x and y
         self.rows: list[tuple] = []
         self.points: list[list[tuple[float, float]]] = []
-        self.photos: dict[str, np.ndarray] = {}
+        self.images: dict[str, np.ndarray] = {}
 
     def head(self, cells: list[str], num_points: int | None) -> list[str]:
-        """Take the header; what is wrong with it. It stays empty where something is."""
+        """Take the header, unless there are problems; return them."""
         names = [cell.strip() for cell in cells]
         if names.count("Image") != 1:
             return ["no column 'Image', or two; Kaggle's training.csv or test.csv is expected"]
@@ -69,7 +61,7 @@ class _Reader:
         return problems
 
     def row(self, cells: list[str], where: str) -> list[str]:
-        """Take one face; what is wrong with it."""
+        """Take one face; return its problems."""
         self.face += 1
         if len(cells) != len(self.header):
             return [f"face {self.face}: {len(cells)} fields, but the header has {len(self.header)}"]
@@ -77,24 +69,24 @@ class _Reader:
         image, problems = f"{self.stem}/{number}", []
         if not re.fullmatch(r"[0-9A-Za-z_-]{1,64}", number):
             problems.append(f"ImageId {number[:40]!r} is not a number")
-        elif image in self.photos:
+        elif image in self.images:
             problems.append(f"ImageId {number!r} comes twice")
         points = []
         for (x, y), name in zip(self.pairs, self.names, strict=True):
             point, wrong = read_point((cells[x], cells[y]), name)
             points.append(point)
             problems += wrong
-        photo, reason = read_pixels(cells[self.header.index("Image")])
+        pixels, reason = read_pixels(cells[self.header.index("Image")])
         problems += [reason] if reason else []
         if not problems:
-            self.photos[image] = photo
+            self.images[image] = pixels
             self.points.append(points)
             self.rows.append((self.face, image, *NO_BOX, where))
         return [f"face {self.face}: {reason}" for reason in problems]
 
 
 def read_pixels(text: str) -> tuple[np.ndarray, str | None]:
-    """The (S, S) uint8 photo of space-separated grey values, row by row; or what is wrong."""
+    """Parse an (S, S) uint8 image of space-separated grey values, row by row; return the problem, too, or None."""
     empty = np.empty((0, 0), np.uint8)
     if not PIXELS.fullmatch(text):
         return empty, "Image: whole numbers from 0 to 255 with one space between them are expected"

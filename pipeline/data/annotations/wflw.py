@@ -16,15 +16,7 @@ ATTRIBUTES = 6
 
 
 def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[str]]:
-    """Read one list.
-
-    Args:
-        path: the text file; photos are relative to the data folder (`WFLW_images`).
-        num_points: K. None: that of the first good line.
-
-    Returns:
-        The faces that could be read, in the order of the file; and what is wrong with the others.
-    """
+    """Read one list: see `formats.Reader`."""
     text, problems = read_text(path, "a WFLW list")
     rows, points = [], []
     lines = [(line, content.split()) for line, content in enumerate(text.split("\n"), 1)]
@@ -39,7 +31,7 @@ def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[
 
 
 def parse_line(cells: list[str], num_points: int | None = None) -> tuple[tuple[float, ...], np.ndarray, list[str]]:
-    """The box (NaN where there is none) and the points (K, 2) of one line's fields, and what is wrong with them."""
+    """Parse box (NaN where there is none) and points (K, 2) of one line's fields; return the problems, too."""
     *cells, image = cells
     boxed = len(cells) >= 4 + ATTRIBUTES and set(cells[-ATTRIBUTES:]) <= {"0", "1"}
     end = len(cells) - (4 + ATTRIBUTES if boxed else 0)
