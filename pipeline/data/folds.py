@@ -6,6 +6,7 @@ identical or mirrored near-duplicates by content, whatever they are called. N: f
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -216,3 +217,16 @@ def split_faces(
     fold = assign_folds(group, strata(faces.source, faces.width, faces.height), folds, seed)
     check_folds(group, fold, folds)
     return pd.DataFrame({"face": faces.face, "group": group, "fold": fold})
+
+
+def fold_rows(path: Path, fold: int, num_faces: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the crop store to train on, and rows held out."""
+    if not path.is_file():
+        raise UserError(f"{path}: not found; run `dvc repro split` (or `python -m stages.split`) first")
+    table = pd.read_csv(path)
+    if len(table) != num_faces:
+        raise UserError(f"{path} has {len(table)} faces and the crop store {num_faces}; run the split stage again")
+    held_out = (table.fold == fold).to_numpy()
+    if not held_out.any():
+        raise UserError(f"{path}: fold {fold} has no faces; run the split stage again")
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
