@@ -94,7 +94,8 @@ def statistics(images, points, center):
         "x": middle[:, 0], "y": middle[:, 1], "size": np.linalg.norm(arm, axis=-1),
         "turn": np.arctan2(arm[:, 1], np.abs(arm[:, 0])), "mirrored": (arm[:, 0] < 0) * 1.0,
         "brightness": images.mean((1, 2)), "contrast": images.std((1, 2)),
-        "roughness": np.abs(np.diff(images, axis=1)).mean((1, 2)), "changed": (np.abs(images - center) > 30).mean((1, 2)),
+        "roughness": np.abs(np.diff(images, axis=1)).mean((1, 2)),
+        "changed": (np.abs(images - center) > 30).mean((1, 2)),
     }
 
 

@@ -176,8 +176,8 @@ def test_evaluate_any_batch_size_gives_the_same_scores(store):
 
     assert scores(store, 3)["val_loss"] == pytest.approx(scores(store, 8)["val_loss"], rel=1e-5)
     one, whole = scores(holes, 3), scores(holes, 8)
-    points, _ = predict_points(trainer.network, trainer.codec, holes, rows, flip_indices=POINTS.flip, runtime=FLOAT32, batch_size=8,
-                               flip=False)
+    points, _ = predict_points(trainer.network, trainer.codec, holes, rows, flip_indices=POINTS.flip, runtime=FLOAT32,
+                               batch_size=8, flip=False)
     assert whole["val_mae"] == pytest.approx(mae(points, keypoints[rows]), rel=1e-5)
     assert whole["val_nme"] == pytest.approx(nme(points, keypoints[rows], POINTS.eyes), rel=1e-5)
     assert [one["val_mae"], one["val_nme"]] == pytest.approx([whole["val_mae"], whole["val_nme"]], rel=1e-6)
