@@ -64,6 +64,8 @@ class Trainer:
             self.network, "adamw", lr=schedule.lr, weight_decay=schedule.weight_decay, fused=device in ("cpu", "cuda")
         )
         self.scaler = torch.amp.GradScaler(device, enabled=self.runtime.dtype == torch.float16)
+        self.parts = {"network": self.network, "average": self.average.module, "optimizer": self.optimizer,
+                      "scaler": self.scaler}
 
     def fit(
         self, batches: Batches, train_rows: np.ndarray, val_rows: np.ndarray, resume: ResumeState
@@ -95,7 +97,7 @@ class Trainer:
                    "seconds": seconds, "images_per_second": len(loader) * loader.sampler.batch_size / seconds}
             history.append(self.distributed.broadcast(row))
             if self.distributed.is_main:
-                resume.save({name: part.state_dict() for name, part in self._parts().items()} | {"history": history})
+                resume.save({name: part.state_dict() for name, part in self.parts.items()} | {"history": history})
                 tqdm.write(describe(self.label, row))
         return self.average.module, history
 
@@ -148,16 +150,12 @@ class Trainer:
         sums = np.sum([losses, maes, nmes], axis=1)
         return dict(zip(VALIDATION, (float(total / count) if count else np.nan for total, count in sums), strict=True))
 
-    def _parts(self) -> dict:
-        return {"network": self.network, "average": self.average.module, "optimizer": self.optimizer,
-                "scaler": self.scaler}
-
     def _resume(self, resume: ResumeState) -> list[dict]:
         """Load the saved state, if there is one, and return its history."""
         state = resume.load()
         if state is None:
             return []
-        for name, part in self._parts().items():
+        for name, part in self.parts.items():
             part.load_state_dict(state[name])
         tqdm.write(f"going on after epoch {len(state['history'])}")
         return state["history"]
