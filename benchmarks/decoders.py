@@ -1,4 +1,4 @@
-"""What other ways to read a point off a heatmap would give, without training anything: out-of-fold MAE and NME."""
+"""Out-of-fold MAE and NME of other heatmap decoders, without training."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +45,7 @@ def main(model: str) -> None:
 def _decode(
     network: nn.Module, codec: Heatmap, store: CropStore, rows: np.ndarray, flip_indices: np.ndarray, label: str
 ) -> dict[str, np.ndarray]:
-    """name of a way → (M, K, 2) photo pixels, the mean over the view and its mirror image."""
+    """name of a way → (M, K, 2) image pixels, the mean over the input and its mirror image."""
     def window(heatmaps: Tensor, radius: int) -> Tensor:
         codec.radius = radius
         return codec.decode(heatmaps)

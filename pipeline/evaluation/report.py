@@ -108,7 +108,7 @@ def _draw_samples(
 ) -> list[Figure]:
     """Train faces drawn at random, as the training's own loader augments them."""
     rows = np.sort(np.random.default_rng(seed).permutation(len(store))[:count])
-    batches = make_batches(store, device=torch.device("cpu"), flip_indices=skeleton.flip, **augmentation)
+    batches = make_batches(store, augmentation, skeleton.flip, torch.device("cpu"))
     images, points, present = (values.numpy() for values in batches[seed, rows, slice(None)])
     images = images[:, 0] if store.channels == 1 else images.transpose(0, 2, 3, 1)
     points = np.where(present[..., None], points, np.nan)
@@ -125,7 +125,7 @@ def _draw_network(
     if filters is not None:
         faces.draw_filters(out / f"filters-{model}.png", filters, model)
         figures.append((f"filters-{model}.png", f"First filters of {model}", f"Of {run.name}."))
-    if codec.kind != "points":
+    if codec.spatial:
         rows = np.sort(np.random.default_rng(seed).permutation(len(store))[:count])
         maps = heatmaps.compute_heatmaps(network, codec, store, rows)
         faces.draw_heatmaps(out / f"heatmaps-{model}.png", store, maps, skeleton, label=model)

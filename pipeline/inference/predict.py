@@ -11,13 +11,13 @@ from tqdm import tqdm
 
 from pipeline.common.errors import UserError
 from pipeline.common.pieces import scratch
+from pipeline.data.folds import fold_rows
 from pipeline.data.store import CropStore
 from pipeline.inference.predictions import Predictions
 from pipeline.keypoints import geometry
 from pipeline.models import Codec
 from pipeline.models.checkpoint import load_model
-from pipeline.models.device import Runtime, make_runtime, to_images, use_threads
-from pipeline.training.train import fold_rows
+from pipeline.models.device import Runtime, make_runtime, to_images
 
 
 @torch.inference_mode()
@@ -89,8 +89,7 @@ def predict_fold(
         batch_size, flip, shift_tta: see `predict_points`.
     """
     network, codec, description = load_model(run)
-    use_threads(threads)
-    runtime = make_runtime(device, precision)
+    runtime = make_runtime(device, precision, threads)
     network = runtime.place(network)
     train, test = CropStore.open(crops / "train"), CropStore.open(crops / "test")
     _, held_out = fold_rows(folds, fold, len(train))

@@ -43,12 +43,8 @@ def compute_heatmaps(network: nn.Module, codec: Heatmap, store: CropStore, rows:
     which what is below 0 is cut off.
     """
     output = network.eval()(to_images(center_input(store.crops[np.asarray(rows)], store.size))).float()
-    if codec.kind == "distribution":
-        maps = output.flatten(2).softmax(-1).unflatten(2, output.shape[2:])
-    else:
-        maps = output.clamp(min=0)
     points = codec.decode(output).numpy()
-    return Heatmaps(rows=rows, maps=maps.numpy(), points=points, extent=cell_extent(codec))
+    return Heatmaps(rows=rows, maps=codec.normalize(output).numpy(), points=points, extent=cell_extent(codec))
 
 
 def cell_extent(codec: Heatmap) -> tuple[float, float]:
