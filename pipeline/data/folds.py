@@ -6,6 +6,7 @@ identical or mirrored near-duplicates by content, whatever they are called. N: f
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -216,3 +217,17 @@ def split_faces(
     fold = assign_folds(group, strata(faces.source, faces.width, faces.height), folds, seed)
     check_folds(group, fold, folds)
     return pd.DataFrame({"face": faces.face, "group": group, "fold": fold})
+
+
+def read_folds(path: Path, num_faces: int) -> pd.DataFrame:
+    """Read the fold table: `face`, `group` and `fold` of each train face, sorted by face.
+
+    Raises:
+        UserError: the file is missing or does not list each face of the crop store once.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: not found; run `dvc repro split` (or `python -m stages.split`) first")
+    table = pd.read_csv(path)
+    if not {"face", "group", "fold"} <= set(table) or sorted(table["face"]) != list(range(num_faces)):
+        raise UserError(f"{path}: does not list each of the {num_faces} train faces once; run the split stage again")
+    return table[["face", "group", "fold"]].sort_values("face", ignore_index=True)
