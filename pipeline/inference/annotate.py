@@ -84,7 +84,7 @@ class Annotator:
             found = {model: self._ask(runs, boxed) for model, runs in self.members.items() if model not in upright}
             if upright:
                 cascade = self.cascade
-                located = found.get(cascade.locator) or self._ask(cascade.runs, boxed)
+                located = found[cascade.locator] if cascade.locator in found else self._ask(cascade.runs, boxed)
                 write_aligned(faces, root, aligned, located.points, cascade.reference, cascade.geometry)
                 found |= {model: self._ask(self.members[model], aligned) for model in upright}
         return self.blend.apply([found[model] for model in self.members])

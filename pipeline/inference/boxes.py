@@ -17,7 +17,7 @@ from pipeline.inference.detect import load_detector
 TURNED = ("{}: stored turned or mirrored (EXIF); its pixels are taken as they are stored, so save it upright if no face "
           "is found or the points are poor")
 
-Boxes = dict[Path, np.ndarray]  # photo → (N, 4) float64 left, top, width, height in photo pixels
+Boxes = dict[Path, np.ndarray]  # image → (N, 4) float64 left, top, width, height in image pixels
 
 
 def find_boxes(images: Sequence[Path], boxes: Sequence[str], file: Path | None) -> tuple[Boxes, list[str]]:
@@ -56,11 +56,11 @@ def find_boxes(images: Sequence[Path], boxes: Sequence[str], file: Path | None) 
     return found, [TURNED.format(image) for image in sizes if _turned(image)] + notes
 
 
-def read_boxes(file: Path, photos: Sequence[Path]) -> tuple[Boxes, list[str], list[str]]:
+def read_boxes(file: Path, images: Sequence[Path]) -> tuple[Boxes, list[str], list[str]]:
     """Read boxes from a CSV file with the columns image, left, top, width and height, or any annotation file with boxes.
 
-    The file names an image as the call does, by its path relative to the file, or by its bare name where only one photo
-    has it. Boxes of other photos are left out.
+    The file names an image as the call does, by its path relative to the file, or by its bare name where only one image
+    has it. Boxes of other images are left out.
 
     Returns:
         boxes, notes and problems, each problem with the line of the file.
@@ -70,37 +70,37 @@ def read_boxes(file: Path, photos: Sequence[Path]) -> tuple[Boxes, list[str], li
     except UserError as error:
         return {}, [], list(error.problems)
     annotations, problems = reader(file.parent, file.name, None)
-    known = _names(photos, file.parent)
+    known = _names(images, file.parent)
     found: dict[Path, list[np.ndarray]] = {}
     others: set[str] = set()
     for row in annotations.faces.itertuples():
         box = np.array([getattr(row, name) for name in BOX])
-        photo = known.get(row.image)
-        if photo is None:
+        image = known.get(row.image)
+        if image is None:
             others.add(row.image)
         elif np.isnan(box).any():
             problems.append(f"{row.where}: no box; columns left,top,width,height are expected")
         else:
             problems += [f"{row.where}: {reason}" for reason in _area_problems(box)]
-            found.setdefault(photo, []).append(box)
+            found.setdefault(image, []).append(box)
     if not problems:
-        problems = [f"{file}: has no box for {photo}" for photo in photos if photo not in found]
+        problems = [f"{file}: has no box for {image}" for image in images if image not in found]
     notes = [f"{file}: boxes of {len(others)} other photos left out"] if others else []
-    return {photo: np.stack(found[photo]) for photo in photos if photo in found}, notes, problems
+    return {image: np.stack(found[image]) for image in images if image in found}, notes, problems
 
 
-def _names(photos: Sequence[Path], folder: Path) -> dict[str, Path]:
+def _names(images: Sequence[Path], folder: Path) -> dict[str, Path]:
     """List what a file in `folder` may call each photo."""
-    bare = [photo.name for photo in photos]
-    names = {photo.name: photo for photo in photos if bare.count(photo.name) == 1}
-    for photo in photos:
-        absolute, root = Path(os.path.abspath(photo)), os.path.abspath(folder)
+    bare = [image.name for image in images]
+    names = {image.name: image for image in images if bare.count(image.name) == 1}
+    for image in images:
+        absolute, root = Path(os.path.abspath(image)), os.path.abspath(folder)
         if absolute.is_relative_to(root):
-            names[absolute.relative_to(root).as_posix()] = photo
-    return names | {photo.as_posix(): photo for photo in photos}
+            names[absolute.relative_to(root).as_posix()] = image
+    return names | {image.as_posix(): image for image in images}
 
 
-def _from_call(photo: Path, boxes: Sequence[str]) -> tuple[Boxes, list[str], list[str]]:
+def _from_call(image: Path, boxes: Sequence[str]) -> tuple[Boxes, list[str], list[str]]:
     """Read boxes as LEFT,TOP,WIDTH,HEIGHT; returns boxes, notes and problems."""
     found, problems = [], []
     for text in boxes:
@@ -109,31 +109,31 @@ def _from_call(photo: Path, boxes: Sequence[str]) -> tuple[Boxes, list[str], lis
         wrong = wrong if None in values or len(values) != 4 else _area_problems(values)
         problems += [f"--box {text}: {reason}" for reason in wrong]
         found.append(values)
-    return ({} if problems else {photo: np.array(found)}), [], problems
+    return ({} if problems else {image: np.array(found)}), [], problems
 
 
 def _area_problems(box: Sequence[float]) -> list[str]:
     return [f"{name} {value:g} must be above 0" for name, value in zip(BOX[2:], box[2:], strict=True) if value <= 0]
 
 
-def _detect(photos: Sequence[Path]) -> tuple[Boxes, list[str], list[str]]:
+def _detect(images: Sequence[Path]) -> tuple[Boxes, list[str], list[str]]:
     """Detect faces; returns the boxes of the images that show any, a note for each other, no problems."""
     detector = load_detector()
-    every = {photo: detector(read_photo(photo, "rgb")) for photo in photos}
-    notes = [f"{photo}: no face found" for photo, rows in every.items() if not len(rows)]
-    return {photo: rows for photo, rows in every.items() if len(rows)}, notes, []
+    every = {image: detector(read_photo(image, "rgb")) for image in images}
+    notes = [f"{image}: no face found" for image, rows in every.items() if not len(rows)]
+    return {image: rows for image, rows in every.items() if len(rows)}, notes, []
 
 
-def _turned(photo: Path) -> bool:
+def _turned(image: Path) -> bool:
     """Whether viewers show the image otherwise than its pixels are stored."""
-    with Image.open(photo) as image:
-        return image.getexif().get(Base.Orientation, 1) != 1
+    with Image.open(image) as opened:
+        return opened.getexif().get(Base.Orientation, 1) != 1
 
 
-def _outside(photo: Path, boxes: np.ndarray, size: np.ndarray | None) -> list[str]:
+def _outside(image: Path, boxes: np.ndarray, size: np.ndarray | None) -> list[str]:
     """Name each box that does not touch its image."""
     if size is None:
         return []
     out = (boxes[:, :2] >= size).any(1) | (boxes[:, :2] + boxes[:, 2:] <= 0).any(1)
-    return [f"{photo}: box {','.join(f'{value:g}' for value in box)} lies outside the photo of {size[0]:g}×{size[1]:g}"
+    return [f"{image}: box {','.join(f'{value:g}' for value in box)} lies outside the photo of {size[0]:g}×{size[1]:g}"
             for box in boxes[out]]

@@ -96,10 +96,10 @@ def load_predictor(run: Path, *stores: CropStore, flip_indices: np.ndarray, runt
     for store in stores:
         if (size, channels) != (store.size, store.channels):
             raise UserError(f"{run}: trained on other crops: of {size} pixels and {channels} channels, but these have "
-                            f"{store.size} and {store.channels}; use its params or train it again")
+                            f"{store.size} and {store.channels}; train it again or use its params")
     if num_points != len(flip_indices):
-        raise UserError(f"{run}: trained on {num_points} points, but data.skeleton has {len(flip_indices)}; use its "
-                        "params or train it again")
+        raise UserError(f"{run}: trained on {num_points} points, data.skeleton has {len(flip_indices)}; train it "
+                        "again or use its params")
     return Predictor(network=network, codec=codec, flip_indices=flip_indices, runtime=runtime, tta=tta)
 
 
