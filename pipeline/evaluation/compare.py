@@ -94,8 +94,8 @@ def match_faces(first: Experiment, second: Experiment) -> np.ndarray:
     problems = []
     for one, other in ((first, second), (second, first)):
         if len(alone := one.faces.difference(other.faces, sort=False)):
-            problems.append(f"{len(alone)} of the {len(one.faces)} train faces of {one.label} are not in {other.label}: "
-                          f"{_listed(alone)}")
+            problems.append(f"{len(alone)} of the {len(one.faces)} train faces of {one.label} are not in "
+                            f"{other.label}: {_listed(alone)}")
     if problems:
         raise UserError(*problems, "only experiments on the same faces can be compared")
     order = second.faces.get_indexer(first.faces)
@@ -144,7 +144,7 @@ def _row(
 
 
 def tables(comparison: Comparison) -> list[tuple[list[str], list[list[str]]]]:
-    """Make heads and rows of a table for each score: the faces, both scores, the difference, its interval, the verdict."""
+    """Make a table for each score, heads and rows: faces, both scores, the difference, its interval, the verdict."""
     found = []
     for score in dict.fromkeys(row.score for row in comparison.rows):
         heads = [HEADS[score], comparison.a, comparison.b, "difference", "95% interval", ""]

@@ -97,7 +97,7 @@ def face_size(faces: pd.DataFrame) -> np.ndarray:
 def cross_radii(
     predictions: Predictions, truth: np.ndarray, faces: pd.DataFrame, fold: np.ndarray, coverage: float
 ) -> np.ndarray:
-    """(N, K) radii of out-of-fold predictions, those of each fold calibrated on the other folds, to measure coverage."""
+    """(N, K) radii of out-of-fold predictions, those of each fold calibrated on the other folds."""
     radii = np.empty(predictions.spread.shape)
     for one in np.unique(fold):
         inside = fold == one

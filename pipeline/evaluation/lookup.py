@@ -56,8 +56,8 @@ def read_lookup(path: Path, images: Sequence[str], names: Sequence[str]) -> Look
     face, coordinate = table["ImageId"].map(faces), table["FeatureName"].map(coordinates)
     problems = [f"{path}:{row + 2}: ImageId {table['ImageId'][row][:40]!r} is not among the {len(faces)} test faces"
                 for row in np.flatnonzero(face.isna())]
-    problems += [f"{path}:{row + 2}: FeatureName {table['FeatureName'][row][:40]!r} is not a point of the skeleton with "
-                 "_x or _y; its names are set by data.skeleton" for row in np.flatnonzero(coordinate.isna())]
+    problems += [f"{path}:{row + 2}: FeatureName {table['FeatureName'][row][:40]!r} is not a point of the skeleton "
+                 "with _x or _y; its names are set by data.skeleton" for row in np.flatnonzero(coordinate.isna())]
     if problems:
         more = [f"{path}: {len(problems) - SHOWN} more like these"] if len(problems) > SHOWN else []
         raise UserError(*problems[:SHOWN], *more)

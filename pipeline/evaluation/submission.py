@@ -46,7 +46,7 @@ def write_rows(path: Path, header: Sequence[str], ids: Iterable[object], values:
 
 
 def read_predictions(path: Path, num_faces: int) -> Predictions:
-    """Read the predictions of a file, in the order of the N faces; a UserError where it does not have each of them once."""
+    """Read the predictions of N faces, in their order; a UserError where the file does not have each face once."""
     found = Predictions.load(path).by_face()
     if not np.array_equal(found.face, np.arange(num_faces)):
         raise UserError(f"{path}: does not hold each of the {num_faces} faces once; run the predict and ensemble "

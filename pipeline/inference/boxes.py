@@ -14,8 +14,8 @@ from pipeline.data.annotations.fields import number
 from pipeline.data.images import Photos, read_photo
 from pipeline.inference.detect import load_detector
 
-TURNED = ("{}: stored turned or mirrored (EXIF); its pixels are taken as they are stored, so save it upright if no face "
-          "is found or the points are poor")
+TURNED = ("{}: stored turned or mirrored (EXIF); its pixels are taken as they are stored, so save it upright if no "
+          "face is found or the points are poor")
 
 Boxes = dict[Path, np.ndarray]  # image → (N, 4) float64 left, top, width, height in image pixels
 
@@ -57,7 +57,7 @@ def find_boxes(images: Sequence[Path], boxes: Sequence[str], file: Path | None) 
 
 
 def read_boxes(file: Path, images: Sequence[Path]) -> tuple[Boxes, list[str], list[str]]:
-    """Read boxes from a CSV file with the columns image, left, top, width and height, or any annotation file with boxes.
+    """Read boxes from a CSV file with image, left, top, width and height, or any annotation file with boxes.
 
     The file names an image as the call does, by its path relative to the file, or by its bare name where only one image
     has it. Boxes of other images are left out.

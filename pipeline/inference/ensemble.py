@@ -106,9 +106,9 @@ def build_ensemble(
     for_test = fit(np.ones(len(fold), bool))
     weights = {"blend": blend, "ridge": ridge}
     if blend != "median":
+        named = {own: dict(zip(models, found.weights.tolist(), strict=True)) for own, found in by_fold.items()}
         weights["test"] = dict(zip(models, for_test.weights.tolist(), strict=True))
-        weights["oof"] = {str(own): dict(zip(models, found.weights.tolist(), strict=True))
-                          for own, found in by_fold.items()}
+        weights["oof"] = {str(own): shares for own, shares in named.items()}
     tests = [average_folds(list(test[model].values())) for model in models]
     return Ensemble(oof=pool_oof(parts), test=for_test.apply(tests), weights=weights, shape=for_test.shape)
 
