@@ -15,6 +15,7 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.common.errors import UserError
 from pipeline.common.types import CHECKED, Count, NotNegative, Positive
+from pipeline.data.annotations import Layout
 from pipeline.data.crops import CropGeometry, LabelOffset
 from pipeline.inference.tta import TTA
 from pipeline.keypoints.skeleton import Skeleton, get_skeleton, make_skeleton
@@ -90,10 +91,9 @@ class Data(Points):
         """What the labels are off by."""
         return LabelOffset(offset=self.offset, mirrored=self.mirrored)
 
-    def layout(self) -> dict:
-        """What `formats.read_parts` takes beside the names."""
-        return {"num_points": self.get_skeleton().num_points, "format": self.format, "points": self.points,
-                "box": self.box}
+    def layout(self) -> Layout:
+        """How the annotations are read."""
+        return Layout(num_points=self.get_skeleton().num_points, format=self.format, points=self.points, box=self.box)
 
     @model_validator(mode="after")
     def _possible(self) -> "Data":

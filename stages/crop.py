@@ -1,27 +1,28 @@
-"""Cut every face from its photo into the crop store."""
+"""Cut every face from its image into the crop store."""
 
 from pathlib import Path
 
 import click
 
-from stages.cli import CROPS, Command, params_option
+from stages.cli import Command, params_option
 
-BOXES = {"photo": "the whole photo", "points": "a tight box around their points"}
+BOXES = {"photo": "the whole image", "points": "a tight box around their points"}
 
 
 @click.command(cls=Command)
 @params_option
 def main(params_path: Path) -> None:
-    """Cut every face from its photo into data/crops/{train,test}."""
+    """Cut every face from its image into data/crops/{train,test}."""
+    from pipeline.common.paths import Paths
     from pipeline.data.annotations import formats
     from pipeline.data.crops import write_crops
     from pipeline.params import load_params
 
-    params = load_params(params_path)
+    params, crops = load_params(params_path), Paths().crops
     data, root = params.data, Path(params.data.root)
-    for part, annotations in formats.read_parts(root, data.train, data.test, **data.layout()).items():
-        write_crops(annotations, root, CROPS / part, **params.crop.model_dump(), **data.label_offset())
-        click.echo(f"{CROPS / part}: {len(annotations)} faces")
+    for part, annotations in formats.read_parts(root, data.train, data.test, data.layout()).items():
+        write_crops(annotations, root, crops / part, params.crop, data.label_offset())
+        click.echo(f"{crops / part}: {len(annotations)} faces")
         if annotations.boxes_made:
             click.echo(f"  {annotations.boxes_made} of them without a box of their own; they get {BOXES[data.box]}")
 

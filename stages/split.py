@@ -1,10 +1,10 @@
-"""Put every face in a fold, keeping groups together."""
+"""Assign every face to a fold, keeping groups together."""
 
 from pathlib import Path
 
 import click
 
-from stages.cli import CROPS, FOLDS, Command, params_option
+from stages.cli import Command, params_option
 
 
 @click.command(cls=Command)
@@ -12,14 +12,15 @@ from stages.cli import CROPS, FOLDS, Command, params_option
 def main(params_path: Path) -> None:
     """Write data/folds.csv: the group and the fold of every train face."""
     from pipeline.common.files import write_text
+    from pipeline.common.paths import Paths
     from pipeline.data.folds import fold_table, split_faces
     from pipeline.data.store import CropStore
     from pipeline.params import load_params
 
-    split = load_params(params_path).split
-    store = CropStore.open(CROPS / "train")
+    split, paths = load_params(params_path).split, Paths()
+    store = CropStore.open(paths.crops / "train")
     table = split_faces(store, **split.model_dump())
-    write_text(FOLDS, table.to_csv(index=False))
+    write_text(paths.folds, table.to_csv(index=False))
     click.echo(fold_table(table.fold.to_numpy(), table.group.to_numpy(), store.faces.source).to_string())
 
 

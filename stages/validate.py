@@ -1,5 +1,6 @@
-"""Say everything that is wrong with a data set."""
+"""Validate a data set."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -17,24 +18,25 @@ from stages.cli import Command, params_option
 def main(
     root: str | None, train: str | None, test: str | None, skeleton: str | None, format: str | None, params_path: Path,
 ) -> None:
-    """List everything that is wrong with a data set, and count what is unusual but fine.
+    """List every problem of a data set, and count what is unusual but valid.
 
-    Exits with 1 where something is wrong. `--root DIR --train FILE` checks a data set without any params.
+    Exits with 1 where there is a problem. `--root DIR --train FILE` checks a data set without any params.
     """
     from pipeline.common.errors import UserError
+    from pipeline.data.annotations import Layout
     from pipeline.data.validation import validate_files
     from pipeline.keypoints.skeleton import get_skeleton
     from pipeline.params import load_params
 
-    points, how = get_skeleton(skeleton) if skeleton else None, {"format": format or "auto"}
+    points, layout = get_skeleton(skeleton) if skeleton else None, Layout()
     if root is None or train is None:
         data = load_params(params_path).data
         root, train, test = root or data.root, train or data.train, test or data.test
         points = points or data.get_skeleton()
-        how = {"format": format or data.format, "points": data.points, "box": data.box}
-    reports = validate_files(Path(root), train, test, points, **how)
+        layout = data.layout()
+    reports = validate_files(Path(root), train, test, points, replace(layout, format=format or layout.format))
     for report in reports:
-        click.echo(f"{report.file}: {report.faces} faces in {report.photos} photos, {len(report.problems)} problems")
+        click.echo(f"{report.file}: {report.faces} faces in {report.images} images, {len(report.problems)} problems")
         for note, count in report.notes.items():
             click.echo(f"  {count:6} {note}")
     if problems := [problem for report in reports for problem in report.problems]:

@@ -1,22 +1,22 @@
-"""Tables as text, Markdown or HTML."""
+"""Tables of text for a terminal, Markdown and HTML."""
 
 from collections.abc import Sequence
 from html import escape
+from typing import Literal
 
 
-def format_table(heads: Sequence[str], rows: Sequence[Sequence[str]], style: str = "text") -> str:
-    """Render a table, the first column left aligned, the others right.
-
-    Args:
-        style: "text" (columns padded to one width), "markdown" or "html".
-    """
-    lines = [list(heads), *map(list, rows)]
+def format_table(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], style: Literal["text", "markdown", "html"] = "text"
+) -> str:
+    """Render a table: the first column aligned left, the others right; HTML leaves that to its style sheet."""
+    lines = [[str(cell) for cell in line] for line in (heads, *rows)]
     if style == "html":
-        cells = [[f"<{tag}>{escape(cell)}</{tag}>" for cell in line]
-                 for tag, line in zip(["th"] + ["td"] * len(rows), lines, strict=True)]
-        return "<table>\n" + "\n".join(f"<tr>{''.join(line)}</tr>" for line in cells) + "\n</table>"
+        tagged = [[f"<{tag}>{escape(cell)}</{tag}>" for cell in line]
+                  for tag, line in zip(["th", *["td"] * len(rows)], lines, strict=True)]
+        return "\n".join(["<table>", *(f"<tr>{''.join(line)}</tr>" for line in tagged), "</table>"])
     if style == "markdown":
-        lines.insert(1, ["---"] + ["---:"] * (len(heads) - 1))
-        return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+        rule = ["---", *["---:"] * (len(heads) - 1)]
+        return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in (lines[0], rule, *lines[1:]))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines)
+    return "\n".join("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
+                     for line in lines)

@@ -1,9 +1,8 @@
-"""Crops made upright and to size by points that a first model found: a second look at every face.
+"""Aligned crops, upright and of one size, placed by the points of a locator: the second stage of a two-stage cascade.
 
 Legend: N faces, K points.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,9 @@ import numpy as np
 from pipeline.common.errors import UserError
 from pipeline.common.files import read_arrays, write_arrays
 from pipeline.data.annotations import Annotations
-from pipeline.data.crops import write_store
-from pipeline.inference.ensemble import average_folds, pool_oof
-from pipeline.inference.predictions import load_runs
-from pipeline.inference.shape import SMALLEST, normalise
-from pipeline.keypoints import geometry
+from pipeline.data.crops import CropGeometry, LabelOffset, write_store
+from pipeline.keypoints.geometry import SMALLEST
+from pipeline.keypoints.geometry import mean_face as mean_shape
 
 REFERENCE = "face.npz"
 
@@ -24,8 +21,8 @@ def mean_face(keypoints: np.ndarray, flip_indices: np.ndarray) -> np.ndarray:
     """The mean shape of the faces that have all their points, and of their mirror images, so that it stands upright.
 
     Args:
-        keypoints: (N, K, 2) photo pixels, NaN where missing.
-        flip_indices: (K,) each point's partner in the mirror image.
+        keypoints: (N, K, 2) image pixels, NaN where missing.
+        flip_indices: (K,) indices of the points in the mirror image.
 
     Returns:
         (K, 2) around (0, 0), in units of its root mean square distance to it.
@@ -33,24 +30,22 @@ def mean_face(keypoints: np.ndarray, flip_indices: np.ndarray) -> np.ndarray:
     Raises:
         UserError: no face with at least two points apart has them all.
     """
-    complete = keypoints[np.isfinite(keypoints).all((1, 2))].astype(np.float64)
-    shapes, size = normalise(complete)
-    if not (size > SMALLEST).any():
+    complete = keypoints[np.isfinite(keypoints).all((1, 2))]
+    shape = mean_shape(complete, flip_indices) if len(complete) else np.zeros(keypoints.shape[1:])
+    if not shape.any():
         raise UserError("align: no train face has all its points, and two of them apart; set align.by and "
                         "align.models to []")
-    shape = shapes[size > SMALLEST].mean(0).reshape(-1, 2)
-    shape = (shape + geometry.flip_points(shape, 1, flip_indices)) / 2
-    return shape / np.sqrt(np.square(shape).sum(-1).mean())
+    return shape
 
 
 def align_affine(points: np.ndarray, reference: np.ndarray, *, size: int, margin: float) -> np.ndarray:
-    """The affine photo → crop that lays each face on the reference: a rotation, a scale and a shift.
+    """The affine image → input that lays each face on the reference: a rotation, a scale and a shift.
 
     The rotation is that of the least squares fit (Umeyama, PAMI 1991); the scale makes the points as large as those of
     the reference.
 
     Args:
-        points: (N, K, 2) photo pixels.
+        points: (N, K, 2) image pixels.
         reference: (K, 2), see `mean_face`; the box around it comes to lie in the middle of the crop.
         size: side of the crop in pixels.
         margin: side of the crop, in longer sides of the box around the reference.
@@ -82,17 +77,11 @@ def load_reference(folder: Path) -> np.ndarray:
     return read_arrays(folder / REFERENCE, ["reference"], "run the align stage (`dvc repro align`) first")["reference"]
 
 
-def first_points(runs: Path, model: str, folds: Sequence[int]) -> dict[str, np.ndarray]:
-    """The points (N, K, 2) that a model found: out of fold for `train`, the mean of its folds for `test`."""
-    oof, test = (load_runs(runs, [model], folds, part)[model] for part in ("oof", "test"))
-    return {"train": pool_oof(oof).points, "test": average_folds(list(test.values())).points}
-
-
 def write_aligned(
-    annotations: Annotations, root: Path, folder: Path, points: np.ndarray, reference: np.ndarray, *,
-    size: int, margin: float, **how: object,
+    annotations: Annotations, root: Path, folder: Path, points: np.ndarray, reference: np.ndarray,
+    crop: CropGeometry, labels: LabelOffset = LabelOffset(),
 ) -> None:
-    """Cut every face by points that are known of it: see `align_affine`, else `crops.write_store`.
+    """Cut every face by points (N, K, 2) that are known of it: see `align_affine` and `crops.write_store`.
 
     Raises:
         UserError: these are not points of these faces.
@@ -100,5 +89,5 @@ def write_aligned(
     if len(points) != len(annotations):
         raise UserError(f"{folder}: {len(annotations)} faces, but points of {len(points)}; run the crop, split, train "
                         "and predict stages again")
-    affines = align_affine(points, reference, size=size, margin=margin)
-    write_store(annotations, root, folder, affines, size=size, **how)
+    affines = align_affine(points, reference, size=geometry.size, margin=geometry.margin)
+    write_store(annotations, root, folder, affines, geometry, labels)

@@ -21,8 +21,8 @@ from pipeline.data.store import CropStore
 # iBUG 300-W: PHOTO_FACE.jpg in AFW and HELEN, image_PHOTO.jpg in LFPW, `_mirror` before the dot. The folder counts.
 PHOTO_PATTERN = r"(?P<photo>(?:.*/)?(?:\d+(?=_\d+(?:_mirror)?\.\w+$)|[^/]+?(?=(?:_mirror)?\.\w+$)))"
 
-# In iBUG 300-W, true near-duplicates differ in at most 12 of 64 bits and correlate by at least 0.96; of the pairs that show two
-# different people in two different photos none correlates by more than 0.933 (see tests/test_folds.py).
+# In iBUG 300-W, true near-duplicates differ in at most 12 of 64 bits and correlate by at least 0.96; of the pairs that
+# show two different people in two different photos none correlates by more than 0.933 (see tests/data/test_folds.py).
 MAX_DISTANCE = 14
 MIN_CORRELATION = 0.95
 THUMBNAIL = 32
@@ -212,7 +212,9 @@ def split_faces(
     longer = faces[["width", "height"]].max(axis=1)
     box = float((longer * np.sqrt(np.abs(np.linalg.det(store.affines[:, :, :2])))).median())  # in stored-crop px
     centre = min(1.0, box / store.crops.shape[1])
-    pairs = near_duplicate_pairs(store.photos, store.crops, centre=centre) if near_duplicates else np.empty((0, 2), np.int64)
+    pairs = np.empty((0, 2), np.int64)
+    if near_duplicates:
+        pairs = near_duplicate_pairs(store.photos, store.crops, centre=centre)
     group = groups(photo_names(faces.image, photo_pattern), pairs)
     fold = assign_folds(group, strata(faces.source, faces.width, faces.height), folds, seed)
     check_folds(group, fold, folds)
@@ -220,14 +222,25 @@ def split_faces(
 
 
 def read_folds(path: Path, num_faces: int) -> pd.DataFrame:
-    """Read the fold table: `face`, `group` and `fold` of each train face, sorted by face.
+    """Read the fold table: columns `face` (0…N−1), `group` and `fold`, sorted by face whatever the order of its rows.
 
     Raises:
-        UserError: the file is missing or does not list each face of the crop store once.
+        UserError: the file is missing, is no such table, or does not list each of the `num_faces` faces once.
     """
     if not path.is_file():
         raise UserError(f"{path}: not found; run `dvc repro split` (or `python -m stages.split`) first")
-    table = pd.read_csv(path)
-    if not {"face", "group", "fold"} <= set(table) or sorted(table["face"]) != list(range(num_faces)):
+    try:
+        table = pd.read_csv(path)[["face", "group", "fold"]].sort_values("face", ignore_index=True)
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: is no fold table ({error}); run the split stage again") from None
+    if not np.array_equal(table["face"], np.arange(num_faces)):
         raise UserError(f"{path}: does not list each of the {num_faces} train faces once; run the split stage again")
-    return table[["face", "group", "fold"]].sort_values("face", ignore_index=True)
+    return table
+
+
+def fold_rows(path: Path, fold: int, num_faces: int) -> tuple[np.ndarray, np.ndarray]:
+    """Read which faces to train on and which are held out, as rows of the crop store."""
+    held_out = (read_folds(path, num_faces)["fold"] == fold).to_numpy()
+    if not held_out.any():
+        raise UserError(f"{path}: fold {fold} has no faces; run the split stage again")
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)

@@ -1,4 +1,4 @@
-"""The photos of a data set: files below its folder, or pictures that came inside its annotation file."""
+"""Images of a data set: files below its folder, or pictures from inside its annotation file."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -12,36 +12,36 @@ from joblib import Parallel, delayed
 
 
 @dataclass(frozen=True)
-class Photos:
-    """Where photos are read from, by the names that annotations give them.
+class Images:
+    """Images by the names that annotations give them.
 
     Attributes:
         root: folder that the names are relative to.
-        inside: name → (H, W) uint8 grey picture, for photos without a file of their own.
+        inside: name → (H, W) uint8 grey picture, for images without a file of their own.
     """
 
     root: Path
     inside: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def read(self, image: str, color: str) -> np.ndarray | None:
-        """The photo as (H, W) grey or (H, W, 3) RGB uint8, or None where there is no readable one."""
+        """Read an image as (H, W) grey or (H, W, 3) RGB uint8, or None where there is no readable one."""
         if image not in self.inside:
-            return read_photo(os.path.join(self.root, image), color)
+            return read_image(os.path.join(self.root, image), color)
         grey = self.inside[image]
         return grey if color == "grey" else cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
 
     def look(self, image: str) -> tuple[float, float, str]:
-        """Width and height, and what is wrong with the photo: they are NaN and it is not empty where there is none."""
-        photo = self.read(image, "grey")
-        if photo is not None:
-            return float(photo.shape[1]), float(photo.shape[0]), ""
-        return np.nan, np.nan, "not a readable image" if (self.root / image).is_file() else "missing"
+        """Measure width and height; NaN, and a reason that is not "", where there is no readable image."""
+        pixels = self.read(image, "grey")
+        if pixels is not None:
+            return float(pixels.shape[1]), float(pixels.shape[0]), ""
+        return np.nan, np.nan, "unreadable" if (self.root / image).is_file() else "missing"
 
     def sizes(self, images: Sequence[str], jobs: int = -1) -> tuple[np.ndarray, list[str]]:
-        """Width and height of N photos, each different one decoded once, by `jobs` threads.
+        """Measure N images, each different one decoded once, by `jobs` threads.
 
         Returns:
-            (N, 2) float64, NaN where there is no photo; and N times what is wrong, "" where nothing is.
+            (N, 2) float64 width and height, NaN where there is no image; and N reasons, "" where nothing is wrong.
         """
         rows, names = pd.factorize(np.asarray(images, dtype=object))
         looks = Parallel(n_jobs=jobs, prefer="threads")(delayed(self.look)(name) for name in names)
@@ -49,8 +49,8 @@ class Photos:
         return size[rows], [looks[row][2] for row in rows]
 
 
-def read_photo(path: str | Path, color: str) -> np.ndarray | None:
-    """The photo as (H, W) grey or (H, W, 3) RGB uint8, or None where there is no readable one.
+def read_image(path: str | Path, color: str) -> np.ndarray | None:
+    """Read an image as (H, W) grey or (H, W, 3) RGB uint8, or None where there is no readable one.
 
     EXIF rotation is ignored: annotations are made on the pixels as they are stored.
     """

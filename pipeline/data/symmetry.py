@@ -6,6 +6,7 @@ Legend: N faces, K points, (N, K, 2) in photo pixels, NaN where missing. Inside,
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from pipeline.keypoints.geometry import finite_mean
 from pipeline.keypoints.skeleton import Skeleton
 
 ROUNDS = 10
@@ -24,9 +25,9 @@ def mean_shape(keypoints: np.ndarray) -> np.ndarray:
     """
     faces = keypoints[..., 0].astype(np.float64) + 1j * keypoints[..., 1].astype(np.float64)  # N K
     known = np.isfinite(faces).sum(1)
-    mean = _normalised(_mean(_normalised(faces[known == known.max()]), axis=0))
+    mean = _normalised(finite_mean(_normalised(faces[known == known.max()]), axis=0))
     for _ in range(ROUNDS):
-        mean = _normalised(_mean(_aligned(faces, mean), axis=0))
+        mean = _normalised(finite_mean(_aligned(faces, mean), axis=0))
     return np.stack([mean.real, mean.imag], -1)
 
 
@@ -52,7 +53,7 @@ def mirror_problems(keypoints: np.ndarray, skeleton: Skeleton) -> list[str]:
     shape = mean_shape(keypoints)
     flip_indices, mirrored = _match(shape)
     given, best = (_distance(mirrored, shape[flip]) for flip in (skeleton.flip, flip_indices))
-    if np.sqrt(_mean(np.square(best))) > SYMMETRIC:
+    if np.sqrt(finite_mean(np.square(best))) > SYMMETRIC:
         return []
     wrong = (skeleton.flip != flip_indices) & (given > best + TOLERANCE)
     if not wrong.any():
@@ -132,24 +133,16 @@ def _distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def _normalised(faces: np.ndarray) -> np.ndarray:
     """Faces (…, K) moved to 0 and scaled to root mean square radius 1; NaN stays NaN."""
-    centred = faces - _mean(faces)[..., None]
-    radius = np.sqrt(_mean(np.square(np.abs(centred))))[..., None]
+    centred = faces - finite_mean(faces)[..., None]
+    radius = np.sqrt(finite_mean(np.square(np.abs(centred))))[..., None]
     return centred / np.where(radius > 0, radius, 1)
 
 
 def _aligned(faces: np.ndarray, mean: np.ndarray) -> np.ndarray:
     """Faces (N, K) moved, turned and scaled so that their points lie nearest to those of `mean` (K,)."""
     target = np.where(np.isfinite(faces), mean, np.nan)
-    middle = _mean(target)[:, None]
-    centred = faces - _mean(np.where(np.isfinite(mean), faces, np.nan))[:, None]
+    middle = finite_mean(target)[:, None]
+    centred = faces - finite_mean(np.where(np.isfinite(mean), faces, np.nan))[:, None]
     size = np.nansum(np.square(np.abs(centred)) * np.isfinite(mean), axis=1)[:, None]
     turn = np.nansum(centred.conj() * (target - middle), axis=1)[:, None] / np.where(size > 0, size, 1)
     return centred * turn + middle
-
-
-def _mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
-    """The mean over what is finite; NaN where nothing is, without a warning."""
-    seen = np.isfinite(values)
-    count = seen.sum(axis)
-    with np.errstate(invalid="ignore"):
-        return np.where(seen, values, 0).sum(axis) / np.where(count, count, np.nan)

@@ -1,15 +1,15 @@
-"""What is wrong with a data set, all of it at once, and what is unusual but fine."""
+"""Validation of a data set: every problem at once, and counts of what is unusual but valid."""
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from pipeline.data.annotations import BOX, Annotations, formats
-from pipeline.data.images import Photos
+from pipeline.data.annotations import BOX, Annotations, Layout, formats
+from pipeline.data.images import Images
 from pipeline.data.symmetry import mirror_problems
 from pipeline.keypoints.skeleton import Skeleton
 
@@ -22,21 +22,20 @@ class Report:
 
     Attributes:
         file: the annotation file.
-        faces, photos: how many were read.
-        problems: what must be mended, one message each: file, line, face, what is wrong.
+        faces, images: how many were read.
+        problems: what must be fixed, one message each: file, line, face, what is wrong.
         notes: what is unusual but fine → how often.
     """
 
     file: Path
     faces: int
-    photos: int
+    images: int
     problems: tuple[str, ...]
     notes: dict[str, int]
 
 
 def validate_files(
-    root: Path, train: str, test: str | None, skeleton: Skeleton | None, *,
-    format: str = "auto", points: Sequence[int] | None = None, box: str = "photo", jobs: int = -1,
+    root: Path, train: str, test: str | None, skeleton: Skeleton | None, layout: Layout = Layout(), *, jobs: int = -1
 ) -> list[Report]:
     """Read and check the annotations of a competition: `train` with K points a face, `test` with or without.
 
@@ -46,7 +45,7 @@ def validate_files(
     Args:
         root: the data folder; train, test: in it, the annotations, `test` None where there are none.
         skeleton: the points of the faces; None: any.
-        format, points, box: see `formats.read`.
+        layout: how the annotations are read; its `num_points` is the skeleton's.
         jobs: joblib threads; −1 takes every core.
     """
     reports = []
@@ -54,13 +53,12 @@ def validate_files(
     for name, labelled in ((train, True), (test, False)):
         if name is None:
             continue
-        annotations, broken = formats.parse(
-            root, name, format=format, num_points=num_points if labelled else None, points=points, box=box)
+        annotations, broken = formats.parse(root, name, replace(layout, num_points=num_points if labelled else None))
         report = validate(annotations, root, num_points, file=root / name, labelled=labelled, jobs=jobs)
         problems = sorted([*broken, *report.problems], key=_place)
         if labelled and skeleton:
             problems += [f"{root / name}: {problem}" for problem in _pair_problems(annotations.keypoints, skeleton)]
-        reports.append(Report(**{**vars(report), "problems": tuple(problems)}))
+        reports.append(replace(report, problems=tuple(problems)))
     return reports
 
 
@@ -78,17 +76,18 @@ def validate(
         jobs: joblib threads; −1 takes every core.
     """
     faces = annotations.faces
-    size, reasons = Photos(root, annotations.photos).sizes(faces.image, jobs)
+    size, reasons = Images(root, annotations.images).sizes(faces.image, jobs)
     points = annotations.keypoints
     if points is None:
         points = np.full((len(faces), 0, 2), np.nan, np.float32)
     check = _Checker(faces=faces, box=faces[BOX].to_numpy(float), size=size, points=points, file=file)
     unreadable = [row for row in np.flatnonzero(~faces.image.duplicated()) if reasons[row]]
-    found = [*((row, f"photo {root / faces.image.iloc[row]} is {reasons[row]}") for row in unreadable),
+    found = [*((row, f"image {root / faces.image.iloc[row]} is {reasons[row]}") for row in unreadable),
              *check.boxes(), *check.points_wrong(num_points, labelled)]
     problems = [check.message(row, text) for row, text in sorted(found, key=lambda item: item[0])]
     problems = [*check.absent_points(num_points, labelled), *problems]
-    return Report(file=file, faces=len(faces), photos=faces.image.nunique(), problems=tuple(problems), notes=check.notes())
+    return Report(file=file, faces=len(faces), images=faces.image.nunique(), problems=tuple(problems),
+                  notes=check.notes())
 
 
 def _pair_problems(keypoints: np.ndarray | None, skeleton: Skeleton) -> list[str]:
@@ -140,12 +139,12 @@ class _Checker:
             yield row, f"box without area: width {self.box[row, 2]:g}, height {self.box[row, 3]:g}"
         for row in np.flatnonzero(outside):
             (left, top), (width, height) = low[row], self.size[row]
-            yield row, f"box at {left:g}, {top:g} lies wholly outside the photo of {width:g}×{height:g} px"
+            yield row, f"box at {left:g}, {top:g} lies wholly outside the image of {width:g}×{height:g} px"
         first = self.faces.groupby(["image", *BOX]).cumcount()
         number = pd.Series(self.faces.index, self.faces.index)
         original = number.groupby([self.faces[name] for name in ["image", *BOX]]).transform("first")
         for row in np.flatnonzero(first > 0):
-            yield row, f"duplicate entry: same photo and box as face {original.iloc[row]:.0f}"
+            yield row, f"duplicate entry: same image and box as face {original.iloc[row]:.0f}"
 
     def points_wrong(self, num_points: int | None, labelled: bool) -> Iterator[tuple[int, str]]:
         """Rows and problems of points: none, too many, not finite, far from their box."""
@@ -184,12 +183,12 @@ class _Checker:
         photo = self.points < -0.5, self.points > self.size[:, None] - 0.5
         missing = np.isnan(self.points).any(axis=2)
         return {
-            "box over the edge of the photo": int((self.solid & ((low < 0) | (high > self.size)).any(axis=1)).sum()),
+            "box over the edge of the image": int((self.solid & ((low < 0) | (high > self.size)).any(axis=1)).sum()),
             "box not square": int((self.solid & (self.box[:, 2] != self.box[:, 3])).sum()),
             "points outside the box": int((apart[0] | apart[1]).any(axis=(1, 2)).sum()),
-            "points outside the photo": int((photo[0] | photo[1]).any(axis=(1, 2)).sum()),
+            "points outside the image": int((photo[0] | photo[1]).any(axis=(1, 2)).sum()),
             "some points missing": int((missing.any(axis=1) & ~missing.all(axis=1)).sum()),
-            "photos with several faces": int((self.faces.image.value_counts() > 1).sum()),
+            "images with several faces": int((self.faces.image.value_counts() > 1).sum()),
         }
 
     def _distance(self) -> tuple[np.ndarray, np.ndarray]:

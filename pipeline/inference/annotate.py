@@ -18,7 +18,7 @@ from pipeline.data.align import write_aligned
 from pipeline.data.annotations import BOX, Annotations, dlib_xml, tabulate
 from pipeline.data.annotations.fields import path_problem
 from pipeline.data.crops import CropGeometry, write_crops
-from pipeline.data.images import read_photo
+from pipeline.data.images import read_image
 from pipeline.data.store import CropStore
 from pipeline.inference.boxes import Boxes
 from pipeline.inference.ensemble import SHAPE, Blend, average_folds
@@ -124,11 +124,10 @@ def annotate(out: Path, boxes: Boxes, annotator: Annotator) -> list[Path]:
     points = annotator.predict(root, faces).points
     for image, name in names.items():
         own = (faces.faces.image == name).to_numpy()
-        draw_photo(pictures[image], read_photo(image, "rgb"), boxes[image], points[own], annotator.skeleton)
+        draw_photo(pictures[image], read_image(image, "rgb"), boxes[image], points[own], annotator.skeleton)
     annotated = replace(faces, keypoints=points)
     write_text(out / CSV, to_csv(annotated))
-    dlib_xml.write(out / f"{XML}.partial", annotated, f"photos relative to {root}")
-    os.replace(out / f"{XML}.partial", out / XML)
+    dlib_xml.write(out / XML, annotated, f"images relative to {root}")
     return [*pictures.values(), out / CSV, out / XML]
 
 

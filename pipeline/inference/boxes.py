@@ -11,7 +11,7 @@ from PIL.ExifTags import Base
 from pipeline.common.errors import UserError
 from pipeline.data.annotations import BOX, formats
 from pipeline.data.annotations.fields import number
-from pipeline.data.images import Photos, read_photo
+from pipeline.data.images import Images, read_image
 from pipeline.inference.detect import load_detector
 
 TURNED = ("{}: stored turned or mirrored (EXIF); its pixels are taken as they are stored, so save it upright if no "
@@ -36,7 +36,7 @@ def find_boxes(images: Sequence[Path], boxes: Sequence[str], file: Path | None) 
             their image, images without a box in the file, no image with a face.
     """
     images = list(dict.fromkeys(images))
-    sizes, reasons = Photos(Path()).sizes([str(image) for image in images])
+    sizes, reasons = Images(Path()).sizes([str(image) for image in images])
     sizes = {image: size for image, size, reason in zip(images, sizes, reasons, strict=True) if not reason}
     problems = [f"{image}: {reason}" for image, reason in zip(images, reasons, strict=True) if reason]
     if boxes and file is not None:
@@ -119,7 +119,7 @@ def _area_problems(box: Sequence[float]) -> list[str]:
 def _detect(images: Sequence[Path]) -> tuple[Boxes, list[str], list[str]]:
     """Detect faces; returns the boxes of the images that show any, a note for each other, no problems."""
     detector = load_detector()
-    every = {image: detector(read_photo(image, "rgb")) for image in images}
+    every = {image: detector(read_image(image, "rgb")) for image in images}
     notes = [f"{image}: no face found" for image, rows in every.items() if not len(rows)]
     return {image: rows for image, rows in every.items() if len(rows)}, notes, []
 

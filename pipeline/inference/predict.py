@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from pipeline.common.errors import UserError
 from pipeline.common.paths import Paths
-from pipeline.data.folds import read_folds
+from pipeline.data.folds import fold_rows
 from pipeline.data.store import CropStore
 from pipeline.inference.predictions import Predictions
 from pipeline.inference.tta import TTA
@@ -113,9 +113,7 @@ def predict_fold(
         flip_indices: (K,) index of each point's counterpart in the mirror image.
     """
     run, train, test = paths.run(model, fold), CropStore.open(crops / "train"), CropStore.open(crops / "test")
-    held_out = np.flatnonzero(read_folds(paths.folds, len(train)).fold == fold)
-    if not len(held_out):
-        raise UserError(f"{paths.folds}: fold {fold} has no faces; run the split stage again")
+    _, held_out = fold_rows(paths.folds, fold, len(train))
     predictor = load_predictor(run, train, test, flip_indices=flip_indices, runtime=runtime, tta=tta)
     for part, store, rows in (("oof", train, held_out), ("test", test, np.arange(len(test)))):
         predictor.predict(store, rows, f"{model}-{fold} {part}").save(run / f"{part}.npz")

@@ -11,9 +11,7 @@ from sklearn.linear_model import Ridge
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import read_arrays, write_arrays
-from pipeline.keypoints.geometry import flip_points
-
-SMALLEST = 1.0  # pixels; what is smaller has no shape to learn from
+from pipeline.keypoints.geometry import SMALLEST, flip_points, normalize_shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,20 +42,20 @@ class ShapeCorrection:
             UserError: fewer than two faces are left.
         """
         points, truth = points.astype(np.float64), truth.astype(np.float64)
-        usable = np.isfinite(truth).all((1, 2)) & (normalise(points)[1] > SMALLEST)
+        usable = np.isfinite(truth).all((1, 2)) & (normalize_shape(points)[1] > SMALLEST)
         if usable.sum() < 2:
             raise UserError(f"ensemble.ridge learns from faces of several points that have them all, which are "
                             f"{usable.sum()} of {len(truth)}; set it to null")
         points, truth = (np.concatenate([part[usable], flip_points(part[usable], 1, flip_indices)])
                          for part in (points, truth))
-        shape, size = normalise(points)
+        shape, size = normalize_shape(points)
         error = ((truth - points) / size[:, None, None]).reshape(shape.shape)
         fitted = Ridge(alpha=ridge, solver="cholesky").fit(shape, error)
         return cls(weights=fitted.coef_, offset=fitted.intercept_)
 
     def apply(self, points: np.ndarray) -> np.ndarray:
         """Add the correction to points (N, K, 2)."""
-        shape, size = normalise(points.astype(np.float64))
+        shape, size = normalize_shape(points.astype(np.float64))
         return points + (shape @ self.weights.T + self.offset).reshape(points.shape) * size[:, None, None]
 
     def save(self, path: Path) -> None:
@@ -68,11 +66,3 @@ class ShapeCorrection:
     def load(cls, path: Path) -> "ShapeCorrection":
         """Read what `save` wrote; a UserError names the file where it is missing or broken."""
         return cls(**read_arrays(path, ["weights", "offset"], "run the ensemble stage again"))
-
-
-def normalise(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N, 2K) shapes and (N,) sizes in pixels; a face whose points all coincide has a shape of zeros."""
-    centred = points - points.mean(1, keepdims=True)
-    size = np.sqrt(np.square(centred).sum(-1).mean(-1))
-    shapes = centred / np.maximum(size, np.finfo(np.float64).tiny)[:, None, None]
-    return shapes.reshape(len(points), 2 * points.shape[1]), size

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from pipeline.keypoints.geometry import finite_mean, mean_face
 from pipeline.keypoints.metrics import Difference, point_errors
 from pipeline.keypoints.skeleton import Skeleton, segments
 
@@ -64,7 +65,7 @@ def draw_point_errors(path: Path, points: np.ndarray, truth: np.ndarray, skeleto
     Without regions the bars are points, the largest 20.
     """
     errors = point_errors(points, truth)  # N K
-    by_point, shape = _column_means(errors), _mean_face(truth)
+    by_point, shape = finite_mean(errors, 0), mean_face(truth)
     figure, (face, bars) = plt.subplots(1, 2, figsize=(11, 5), layout="constrained", width_ratios=[1.2, 1])
     face.add_collection(LineCollection(shape[segments(skeleton)] if skeleton.edges else [], colors="0.8", zorder=1))
     dots = face.scatter(*shape.T, c=by_point, s=40 + 160 * by_point / np.nanmax(by_point), cmap="viridis_r", zorder=2)
@@ -73,7 +74,7 @@ def draw_point_errors(path: Path, points: np.ndarray, truth: np.ndarray, skeleto
     face.invert_yaxis()
     face.axis("off")
     if skeleton.regions:
-        means = {name: _mean(errors[:, list(region)]) for name, region in skeleton.regions.items()}
+        means = {name: finite_mean(errors[:, list(region)], None) for name, region in skeleton.regions.items()}
     else:
         worst = np.argsort(-np.nan_to_num(by_point), kind="stable")[:20]
         means = {skeleton.names[point]: by_point[point] for point in sorted(worst)}
@@ -115,16 +116,6 @@ def _lines(axis: Axes, history: pd.DataFrame, column: str, color: str, style: st
         axis.plot(run["epoch"], run[column], color=color, ls=style, lw=1.2, marker="." if len(run) < 40 else None)
 
 
-def _mean_face(truth: np.ndarray) -> np.ndarray:
-    """(K, 2) mean of the faces with the most points, each centred and of size 1; of one point, the origin."""
-    present = np.isfinite(truth).all(-1)
-    complete = truth[present.sum(1) == present.sum(1).max()]
-    centred = complete - np.nanmean(complete, axis=1, keepdims=True)
-    size = np.sqrt(np.nanmean(np.square(centred), axis=(1, 2), keepdims=True))
-    shapes = centred / np.where(size > 0, size, 1)
-    return np.stack([_column_means(axis) for axis in np.moveaxis(shapes, -1, 0)], axis=-1)
-
-
 def _label_decades(axis: Axes) -> None:
     """Ticks of a logarithmic y axis as plain numbers: the more of them, the fewer decades it spans."""
     low, high = axis.get_ylim()
@@ -134,18 +125,6 @@ def _label_decades(axis: Axes) -> None:
     axis.yaxis.set_major_locator(LogLocator(subs=subs))
     axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _column_means(values: np.ndarray) -> np.ndarray:
-    """Mean of each column over its finite values; NaN where there is none, without a warning."""
-    finite = np.isfinite(values)
-    count = finite.sum(0)
-    return np.where(finite, values, 0).sum(0) / np.where(count, count, np.nan)
-
-
-def _mean(values: np.ndarray) -> float:
-    """Mean of the finite values; NaN where there is none, without a warning."""
-    return float(_column_means(values.reshape(-1, 1))[0])
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -4,8 +4,7 @@ What is hard in real photos is hard here: pose, light, expression, blur, noise, 
 the error of a detector, faces over the edge of the photo, several faces in one photo, mirrored copies.
 """
 
-import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -15,6 +14,8 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from pipeline.common.errors import UserError
+from pipeline.common.files import atomic_path, write_text
+from pipeline.data.annotations import Annotations, dlib_xml, tabulate
 from pipeline.keypoints.skeleton import SKELETONS
 from pipeline.synthetic.head import Camera, Head, make_head, project_points, template
 from pipeline.synthetic.portrait import SUPER, Light, Look, draw_head, noise, shade
@@ -171,7 +172,7 @@ def _draw_background(shape: tuple[int, int], rng: np.random.Generator) -> np.nda
 def _draw_hand(
     picture: np.ndarray, tip: np.ndarray, mm: float, light: Light, skin: np.ndarray, rng: np.random.Generator
 ) -> None:
-    """Draws a hand whose fingers end at the pixel `tip`, in place: lit tubes. `mm` is the pixels of a millimetre."""
+    """Draw a hand whose fingers end at the pixel `tip`, in place: lit tubes. `mm` is the pixels of a millimetre."""
     angle = rng.uniform(-0.9, 0.9) + np.pi / 2  # from the tip to the wrist, mostly down
     along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
     spread, tubes = rng.uniform(16, 20), [((75, 0), (110, 0), 38), ((110, 0), (260, 0), 28)]
@@ -278,7 +279,8 @@ def _plan(part: str, faces: int, seed: int) -> list[Shot]:
     while left:
         count = min(left, int(rng.choice([1, 2, 3], p=[0.9, 0.07, 0.03])))
         mirrored, outdoor = rng.random() < 0.15 and 2 * count <= left, rng.random() < 0.5
-        shots.append(Shot(part=part, number=len(shots) + 1, faces=count, mirrored=bool(mirrored), outdoor=bool(outdoor)))
+        shots.append(Shot(part=part, number=len(shots) + 1, faces=count, mirrored=bool(mirrored),
+                          outdoor=bool(outdoor)))
         left -= count * (1 + mirrored)
     return shots
 
@@ -290,7 +292,7 @@ def _write_photo(folder: Path, name: str, photo: np.ndarray, boxes: np.ndarray, 
 
 
 def _shoot(folder: Path, shot: Shot, seed: int) -> list[Photo]:
-    """Draws and writes one photo, and its mirrored copy if it has one."""
+    """Draw and write one photo, and its mirrored copy if it has one."""
     rng = np.random.default_rng([seed, _PARTS.index(shot.part), shot.number])
     with threadpool_limits(1):  # sums must not depend on the number of threads
         drawn = draw_photo(shot.faces, shot.outdoor, rng)
@@ -300,36 +302,22 @@ def _shoot(folder: Path, shot: Shot, seed: int) -> list[Photo]:
     return photos
 
 
-def _write_xml(path: Path, title: str, photos: list[Photo], *, points: bool) -> None:
-    """Writes faces in dlib's XML format."""
-    lines = ["<?xml version='1.0' encoding='UTF-8'?>", "<dataset>", f"<name>{title}</name>", "<images>"]
-    for photo in photos:
-        lines.append(f"  <image file='{photo.name}' width='{photo.width}' height='{photo.height}'>")
-        for (left, top, width, height), face in zip(photo.boxes, photo.points, strict=True):
-            box = f"    <box top='{top}' left='{left}' width='{width}' height='{height}'"
-            if points:
-                parts = [f"      <part name='{k:02d}' x='{x:.2f}' y='{y:.2f}'/>" for k, (x, y) in enumerate(face)]
-                lines += [f"{box}>", *parts, "    </box>"]
-            else:
-                lines.append(f"{box}/>")
-        lines.append("  </image>")
-    path.write_text("\n".join([*lines, "</images>", "</dataset>", ""]), encoding="utf-8", newline="\n")
-
-
-def _write_solution(path: Path, photos: list[Photo]) -> None:
-    values = np.concatenate([photo.points.reshape(-1) for photo in photos])
-    rows = [f"{i},{value:.2f}" for i, value in enumerate(values)]
-    path.write_text("\n".join(["Id,Predicted", *rows, ""]), encoding="utf-8", newline="\n")
+def _annotate(photos: list[Photo]) -> tuple[Annotations, dict[str, tuple[int, int]]]:
+    """Tabulate the faces of some photos; and the size of each photo."""
+    faces = [(photo.name, *box, "") for photo in photos for box in photo.boxes.tolist()]
+    points = np.concatenate([photo.points for photo in photos])
+    sizes = {photo.name: (photo.width, photo.height) for photo in photos}
+    return tabulate([(number, *face) for number, face in enumerate(faces)], points), sizes
 
 
 def make_sample(root: Path, *, train_faces: int, test_faces: int, seed: int, jobs: int = 1) -> None:
-    """Makes the sample competition in the folder `root`, in place of what was there.
+    """Make the sample competition in the folder `root`, in place of what was there.
 
     Writes photos `SOURCE/PART/NUMBER.jpg` (SOURCE `indoor` or `outdoor`, PART `train` or `test`, mirrored copies
     `NUMBER_mirror.jpg`), `train.xml` with boxes and 68 points, `test.xml` with boxes only, and `solution.csv`: header
     `Id,Predicted`, Id i·136 + j for value j (x0, y0, x1, …) of test face i, in pixels of the photo. Points are the
-    projections of places on the head, seen or hidden; those of the jaw lie on the visible outline. The folder appears
-    all at once. The same seed gives the same bytes whatever `jobs` is, on the same machine and library versions.
+    projections of places on the head, seen or hidden; those of the jaw lie on the visible outline. The folder is written
+    atomically. The same seed gives the same bytes whatever `jobs` is, on the same machine and library versions.
 
     Args:
         root: the folder to make.
@@ -346,19 +334,12 @@ def make_sample(root: Path, *, train_faces: int, test_faces: int, seed: int, job
     problems = [f"{name} is {given[name]}: give {low} or more" for name, low in least.items() if given[name] < low]
     if problems:
         raise UserError(*problems)
-    root = Path(root).resolve()  # workers may have been started elsewhere
-    new, old = root.with_name(f".{root.name}.new"), root.with_name(f".{root.name}.old")
-    for leftover in (new, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    _fill_folder(new, {"train": train_faces, "test": test_faces}, seed, jobs)
-    if root.exists():
-        root.rename(old)
-    new.rename(root)
-    shutil.rmtree(old, ignore_errors=True)
+    with atomic_path(Path(root).resolve()) as folder:  # absolute: workers may have been started elsewhere
+        _fill_folder(folder, {"train": train_faces, "test": test_faces}, seed, jobs)
 
 
 def _fill_folder(folder: Path, faces: dict[str, int], seed: int, jobs: int) -> None:
-    """Makes the competition in `folder`; `faces` is their number in each part."""
+    """Make the competition in `folder`; `faces` is their number in each part."""
     shots = [shot for part in _PARTS for shot in _plan(part, faces[part], seed)]
     for shot in shots:
         (folder / shot.name).parent.mkdir(parents=True, exist_ok=True)
@@ -367,6 +348,10 @@ def _fill_folder(folder: Path, faces: dict[str, int], seed: int, jobs: int) -> N
     photos = {part: [] for part in _PARTS}
     for shot, made in zip(shots, tqdm(drawn, total=len(shots), desc="sample", unit="photo"), strict=True):
         photos[shot.part] += made
-    _write_xml(folder / "train.xml", "sample competition, train", photos["train"], points=True)
-    _write_xml(folder / "test.xml", "sample competition, test", photos["test"], points=False)
-    _write_solution(folder / "solution.csv", photos["test"])
+    (train, train_sizes), (test, test_sizes) = _annotate(photos["train"]), _annotate(photos["test"])
+    dlib_xml.write(folder / "train.xml", train, "sample competition, train", sizes=train_sizes, decimals=2)
+    boxes = replace(test, keypoints=None)
+    dlib_xml.write(folder / "test.xml", boxes, "sample competition, test", sizes=test_sizes)
+    values = enumerate(np.concatenate([photo.points.reshape(-1) for photo in photos["test"]]))
+    rows = [f"{number},{value:.2f}" for number, value in values]
+    write_text(folder / "solution.csv", "\n".join(["Id,Predicted", *rows, ""]))

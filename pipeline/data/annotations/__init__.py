@@ -15,46 +15,56 @@ class Annotations:
 
     Attributes:
         faces: one row a face, index 0…N-1: `image` (path relative to the data folder, with forward slashes),
-            `left`, `top`, `width`, `height` (float64, photo pixels: `left`, `top` is the box's first pixel; NaN
+            `left`, `top`, `width`, `height` (float64, image pixels: `left`, `top` is the box's first pixel; NaN
             where the format has no box) and `where` (file and line, or file and record, for messages).
-        keypoints: (N, K, 2) float32 x and y in photo pixels, the centre of the top-left pixel being (0, 0);
+        keypoints: (N, K, 2) float32 x and y in image pixels, the centre of the top-left pixel being (0, 0);
             NaN where a point is missing. None where the file has no points at all.
-        photos: name in `faces.image` → (H, W) uint8 grey picture, for photos that came inside the annotation file.
-        boxes_made: how many boxes did not come from the file; see `formats.read`.
+        images: name in `faces.image` → (H, W) uint8 grey picture, for images that came inside the annotation file.
+        boxes_made: how many boxes did not come from the file; see `Layout`.
     """
 
     faces: pd.DataFrame
     keypoints: np.ndarray | None
-    photos: Mapping[str, np.ndarray] = field(default_factory=dict)
+    images: Mapping[str, np.ndarray] = field(default_factory=dict)
     boxes_made: int = 0
 
     def __len__(self) -> int:
         return len(self.faces)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How the annotations of a data set are read.
+
+    Attributes:
+        num_points: K of the skeleton; None: as many as the data set has.
+        format: a key of `formats.FORMATS`, or "auto": see `formats.recognise`.
+        points: which of the data set's points to keep, by their indices, in this order; None keeps all.
+        box: what a face without a box gets: "photo" (the whole image) or "points" (the tightest box that holds the
+            centres of all its points, also those that are not kept).
+    """
+
+    num_points: int | None = None
+    format: str = "auto"
+    points: Sequence[int] | None = None
+    box: str = "photo"
+
+
 def tabulate(
     rows: Sequence[tuple], keypoints: Sequence[np.ndarray] | np.ndarray | None,
-    photos: Mapping[str, np.ndarray] | None = None,
+    images: Mapping[str, np.ndarray] | None = None,
 ) -> Annotations:
-    """Annotations of what a reader has collected.
+    """Build annotations from what a reader has collected.
 
     Args:
         rows: face number, image, left, top, width, height, where.
         keypoints: (K, 2) of each row; None where the file has no points.
-        photos: see `Annotations`.
+        images: see `Annotations`.
     """
     face, image, *box, where = zip(*rows, strict=True) if rows else [()] * 7
-    keypoints = keypoints if keypoints is None or rows else np.empty((0, 0, 2))
-    return tabulate_columns(face, image, np.stack(box, axis=1), where, keypoints, photos)
-
-
-def tabulate_columns(
-    face: Sequence[int], image: Sequence[str], boxes: np.ndarray, where: Sequence[str],
-    keypoints: Sequence[np.ndarray] | np.ndarray | None, photos: Mapping[str, np.ndarray] | None = None,
-) -> Annotations:
-    """As `tabulate`, from (N,) columns and boxes (N, 4)."""
-    faces = pd.DataFrame(np.asarray(boxes, np.float64), columns=BOX, index=np.asarray(face, np.int64))
+    faces = pd.DataFrame(np.stack(box, axis=1).astype(np.float64), columns=BOX, index=np.asarray(face, np.int64))
     faces.insert(0, "image", np.array(image, object))
     faces["where"] = np.array(where, object)
-    keypoints = keypoints if keypoints is None else np.asarray(keypoints, np.float32)
-    return Annotations(faces=faces, keypoints=keypoints, photos=photos or {})
+    if keypoints is not None:
+        keypoints = np.asarray(keypoints, np.float32) if rows else np.empty((0, 0, 2), np.float32)
+    return Annotations(faces=faces, keypoints=keypoints, images=images or {})

@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.data.annotations import Annotations, tabulate
 from pipeline.data.annotations.fields import NO_BOX, count_problem, numbers, path_problem, read_text
 from pipeline.data.annotations.folder import list_files
-from pipeline.data.images import Photos
+from pipeline.data.images import Images
 
 
 def parse(root: Path, name: str, num_points: int | None = None) -> tuple[Annotations, list[str]]:
@@ -35,8 +35,8 @@ def parse(root: Path, name: str, num_points: int | None = None) -> tuple[Annotat
     for face, file in enumerate(files):
         relative, host, line, wrong = parse_points(root / file, num_points)
         image = (Path(file).parent / host).as_posix()
-        width, height, reason = (0, 0, "") if wrong else Photos(root).look(image)
-        wrong += [f"{root / file}:{line}: photo {root / image} is {reason}"] if reason else []
+        width, height, reason = (0, 0, "") if wrong else Images(root).look(image)
+        wrong += [f"{root / file}:{line}: image {root / image} is {reason}"] if reason else []
         problems += wrong
         if not wrong:
             num_points = len(relative)
@@ -70,7 +70,8 @@ def parse_points(path: Path, num_points: int | None = None) -> tuple[np.ndarray,
         points.append(values)
     if len(host) != 1:
         where = lines[-1][0] if not host else host[1][0]
-        problems.append(f"{path}:{where}: after {size} points {len(host)} lines follow, but the photo's name is expected")
+        problems.append(f"{path}:{where}: after {size} points {len(host)} lines follow, but the image's name is "
+                        "expected")
         return np.empty((0, 2)), "", where, problems
     (line, image), = host
     problems += [f"{path}:{line}: {reason}"] if (reason := path_problem(image)) else []

@@ -6,19 +6,18 @@ libxml2 stores line numbers in 16 bits and guesses, off by one, beyond 65,535; l
 """
 
 import re
-from array import array
+from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryFile
 from typing import BinaryIO
 from xml.parsers import expat
-from xml.sax.saxutils import escape, quoteattr
+from xml.sax.saxutils import escape
 
 import numpy as np
 
 from pipeline.common.errors import UserError
-from pipeline.common.pieces import pieces, scratch
-from pipeline.data.annotations import BOX, Annotations, tabulate, tabulate_columns
+from pipeline.common.files import write_text
+from pipeline.data.annotations import BOX, Annotations, tabulate
 from pipeline.data.annotations.fields import MAX_POINTS, number, path_problem
 
 PARENT = {"image": "images", "box": "image", "part": "box"}
@@ -50,40 +49,49 @@ def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[
     The index of `faces` is the face's number in the file, so it has gaps where a box is faulty.
     """
     try:
-        with Path(path).open("rb") as file, TemporaryFile() as spool:
+        with Path(path).open("rb") as file:
             if not any(line.strip() for line in file):
                 return tabulate([], None), [f"{path}: is empty; dlib XML is expected"]
             file.seek(0)
-            parser = _Parser(path, num_points, spool)
+            parser = _Parser(path, num_points)
             parser.feed(file)
-            return parser.annotations(num_points), parser.problems
+            return parser.annotations(), parser.problems
     except OSError as error:
         return tabulate([], None), [f"{path}: cannot be read ({error.strerror}); check the path"]
 
 
-def write(path: Path, annotations: Annotations, comment: str = "") -> None:
-    """Write faces as dlib XML that `read` reads back exactly; missing points get no `<part>`."""
-    lines = ["<?xml version='1.0' encoding='UTF-8'?>", "<dataset>", f"<comment>{escape(comment)}</comment>", "<images>"]
+def write(
+    path: Path, annotations: Annotations, name: str = "", *,
+    sizes: Mapping[str, tuple[int, int]] | None = None, decimals: int | None = None,
+) -> None:
+    """Write faces as dlib XML, atomically; missing points get no `<part>`.
+
+    Args:
+        annotations: the faces; those of one image stand one after another.
+        name: of the data set.
+        sizes: image → width and height, to be written beside its name.
+        decimals: of x and y; None: as many as tell them apart, so that `read` reads them back exactly.
+    """
+    lines = ["<?xml version='1.0' encoding='UTF-8'?>", "<dataset>", f"<name>{escape(name)}</name>", "<images>"]
     rows = list(annotations.faces.itertuples(index=False))
     for image, group in groupby(enumerate(rows), key=lambda item: item[1].image):
-        lines.append(f"  <image file={quoteattr(image)}>")
+        size = "" if sizes is None else " width='{}' height='{}'".format(*sizes[image])
+        lines.append(f"  <image file='{escape(image, {chr(39): '&apos;'})}'{size}>")
         for i, row in group:
-            box = " ".join(f"{name}='{_text(getattr(row, name))}'" for name in BOX)
-            parts = [] if annotations.keypoints is None else _parts(annotations.keypoints[i])
-            lines += [f"    <box {box}>", *parts, "    </box>"]
+            box = " ".join(f"{side}='{_text(getattr(row, side))}'" for side in ("top", "left", "width", "height"))
+            parts = [] if annotations.keypoints is None else _parts(annotations.keypoints[i], decimals)
+            lines += [f"    <box {box}>", *parts, "    </box>"] if parts else [f"    <box {box}/>"]
         lines.append("  </image>")
-    Path(path).write_text("\n".join([*lines, "</images>", "</dataset>", ""]), encoding="utf-8")
+    write_text(Path(path), "\n".join([*lines, "</images>", "</dataset>", ""]))
 
 
-def _parts(points: np.ndarray) -> list[str]:
-    return [
-        f"      <part name='{j:02d}' x='{_text(x)}' y='{_text(y)}'/>"
-        for j, (x, y) in enumerate(points) if np.isfinite(x) and np.isfinite(y)
-    ]
+def _parts(points: np.ndarray, decimals: int | None) -> list[str]:
+    return [f"      <part name='{j:02d}' x='{_text(x, decimals)}' y='{_text(y, decimals)}'/>"
+            for j, (x, y) in enumerate(points) if np.isfinite(x) and np.isfinite(y)]
 
 
-def _text(value: float) -> str:
-    return str(value).removesuffix(".0")
+def _text(value: float, decimals: int | None = None) -> str:
+    return str(value).removesuffix(".0") if decimals is None else f"{value:.{decimals}f}"
 
 
 class _Refused(Exception):
@@ -93,12 +101,11 @@ class _Refused(Exception):
 class _Parser:
     """The state of one pass over a file: what was read and what was wrong."""
 
-    def __init__(self, path: Path, num_points: int | None, spool: BinaryIO) -> None:
-        self.path, self.limit = path, num_points or MAX_POINTS
+    def __init__(self, path: Path, num_points: int | None) -> None:
+        self.path, self.num_points, self.limit = path, num_points, num_points or MAX_POINTS
         self.problems: list[str] = []
-        self.faces, self.lines, self.boxes = array("q"), array("q"), array("d")  # of each row: number, line; 4 numbers
-        self.images: list[str] = []  # of each row
-        self.counts, self.points = array("q"), spool  # of each row: P; (P, 3) float32 index, x, y
+        self.rows: list[tuple] = []  # see `tabulate`
+        self.points: list[np.ndarray] = []  # of each row: (P, 3) float32 index, x, y
         self.stack: list[str] = []  # open tags
         self.face, self.image, self.usable, self.kept, self.parts = -1, "", False, False, None
         self.expat = expat.ParserCreate()
@@ -142,8 +149,7 @@ class _Parser:
         self.stack.pop()
         if tag == "box" and self.parts is not None:
             if self.parts and self.kept:
-                self.counts[-1] = len(self.parts)
-                self.points.write(np.array([(index, *point) for index, point in self.parts.items()], np.float32))
+                self.points[-1] = np.array([(index, *point) for index, point in self.parts.items()], np.float32)
             self.parts = None
 
     def on_image(self, attributes: dict[str, str]) -> None:
@@ -162,11 +168,9 @@ class _Parser:
         self.parts = {}  # parts of a faulty box are still checked
         self.kept = values is not None and self.usable
         if self.kept:
-            self.faces.append(self.face)
-            self.lines.append(self.expat.CurrentLineNumber)
-            self.boxes.extend(values)
-            self.images.append(PurePosixPath(self.image).as_posix())
-            self.counts.append(0)  # until the box ends
+            where = f"{self.path}:{self.expat.CurrentLineNumber}"
+            self.rows.append((self.face, PurePosixPath(self.image).as_posix(), *values, where))
+            self.points.append(np.empty((0, 3), np.float32))  # until the box ends
 
     def on_part(self, attributes: dict[str, str]) -> None:
         if self.parts is None:
@@ -193,18 +197,12 @@ class _Parser:
         values = tuple(value for _, _, value in found)
         return None if None in values else values
 
-    def annotations(self, num_points: int | None) -> Annotations:
-        """The table and the (N, K, 2) array of what was read."""
-        where = [f"{self.path}:{line}" for line in self.lines]
-        columns = self.faces, self.images, np.reshape(self.boxes, (-1, 4)), where
-        if not any(self.counts):
-            return tabulate_columns(*columns, None)
-        self.points.flush()
-        found = np.memmap(self.points, np.float32, "r").reshape(-1, 3).view(np.ndarray)
-        size = num_points or 1 + int(max(found[piece, 0].max() for piece in pieces(len(found))))
-        keypoints, start = scratch((len(self.faces), size, 2)), 0
-        for row, count in zip(keypoints, self.counts, strict=True):
-            row[:] = np.nan
-            row[found[start : start + count, 0].astype(int)] = found[start : start + count, 1:]
-            start += count
-        return tabulate_columns(*columns, keypoints)
+    def annotations(self) -> Annotations:
+        """Tabulate what was read."""
+        if not any(map(len, self.points)):
+            return tabulate(self.rows, None)
+        size = self.num_points or 1 + int(max(parts[:, 0].max(initial=0) for parts in self.points))
+        keypoints = np.full((len(self.rows), size, 2), np.nan, np.float32)
+        for row, parts in zip(keypoints, self.points, strict=True):
+            row[parts[:, 0].astype(int)] = parts[:, 1:]
+        return tabulate(self.rows, keypoints)

@@ -14,6 +14,7 @@ from pipeline.common.errors import UserError
 from pipeline.data.annotations import (
     BOX,
     Annotations,
+    Layout,
     asf,
     coco,
     csv_points,
@@ -24,7 +25,7 @@ from pipeline.data.annotations import (
     wflw,
 )
 from pipeline.data.annotations.fields import path_problem
-from pipeline.data.images import Photos
+from pipeline.data.images import Images
 
 Reader = Callable[[Path, str, int | None], tuple[Annotations, list[str]]]
 HEAD = 1 << 16  # bytes that are looked at to recognise a file
@@ -45,29 +46,22 @@ FORMATS: dict[str, Reader] = {
 }
 
 
-def read(
-    root: Path, name: str, *, format: str = "auto", num_points: int | None = None,
-    points: Sequence[int] | None = None, box: str = "photo", labelled: bool = False,
-) -> Annotations:
+def read(root: Path, name: str, layout: Layout = Layout(), *, labelled: bool = False) -> Annotations:
     """Read a data set of any format.
 
     Args:
         root: the data folder.
         name: in it, the annotation file, or the folder or pattern of files.
-        format: a key of FORMATS, or "auto": see `recognise`.
-        num_points: K of the skeleton; None: as many as the data set has.
-        points: which of the data set's points to keep, by their indices, in this order; None keeps all.
-        box: what a face without a box gets: "photo" (all of it) or "points" (the tightest box that holds the centres
-            of all its points, also those that are not kept).
+        layout: how it is read.
         labelled: whether a data set without any points is a problem.
 
     Returns:
-        The faces, each with a box; `boxes_made` says for how many `box` was used.
+        The faces, each with a box; `boxes_made` says for how many `layout.box` was used.
 
     Raises:
         UserError: naming every problem of the data set at once, each with file and line (JSON: record).
     """
-    annotations, problems = parse(root, name, format=format, num_points=num_points, points=points, box=box)
+    annotations, problems = parse(root, name, layout)
     if labelled and annotations.keypoints is None and not problems:
         problems = [f"{root / name}: no face has any points; the faces to train on need them"]
     if problems:
@@ -75,35 +69,29 @@ def read(
     return annotations
 
 
-def read_parts(
-    root: Path, train: str, test: str | None, *, num_points: int, **how: object
-) -> dict[str, Annotations]:
-    """The faces to train on, which have points, and those to predict, none where `test` is None; else see `read`."""
-    return {
-        "train": read(root, train, num_points=num_points, labelled=True, **how),
-        "test": read(root, test, **how) if test else tabulate([], None),
-    }
+def read_parts(root: Path, train: str, test: str | None, layout: Layout) -> dict[str, Annotations]:
+    """Read the faces to train on, which have points, and those to predict, none where `test` is None."""
+    any_points = replace(layout, num_points=None)
+    return {"train": read(root, train, layout, labelled=True),
+            "test": read(root, test, any_points) if test else tabulate([], None)}
 
 
-def parse(
-    root: Path, name: str, *, format: str = "auto", num_points: int | None = None,
-    points: Sequence[int] | None = None, box: str = "photo",
-) -> tuple[Annotations, list[str]]:
-    """As `read`, but returns the problems beside those faces that could be read.
+def parse(root: Path, name: str, layout: Layout = Layout()) -> tuple[Annotations, list[str]]:
+    """Read a data set as `read` does, but return the problems beside those faces that could be read.
 
-    The index of `faces` is the face's number in the data set, so it has gaps where a face is faulty.
+    The index of `faces` is the face's number in the data set, so it has gaps where a face is invalid.
     """
     try:
-        format = recognise(root, name) if format == "auto" else format
+        format = recognise(root, name) if layout.format == "auto" else layout.format
         if format not in FORMATS:
             raise UserError(f"data.format {format!r}: choose auto or one of {', '.join(FORMATS)}")
     except UserError as error:
         return tabulate([], None), list(error.problems)
-    annotations, problems = FORMATS[format](root, name, None if points else num_points)
-    annotations, wrong = make_boxes(annotations, root, box)
+    annotations, problems = FORMATS[format](root, name, None if layout.points else layout.num_points)
+    annotations, wrong = make_boxes(annotations, root, layout.box)
     problems = [*problems, *wrong]
-    if points is not None:
-        annotations, wrong = select_points(annotations, points, num_points)
+    if layout.points is not None:
+        annotations, wrong = select_points(annotations, layout.points, layout.num_points)
         problems += [f"{root / name}: {reason}" for reason in wrong]
     return annotations, problems
 
@@ -142,9 +130,9 @@ def make_boxes(annotations: Annotations, root: Path, box: str) -> tuple[Annotati
     if not without.any():
         return annotations, []
     if box == "photo":
-        size, reasons = Photos(root, annotations.photos).sizes(faces.image[without])
+        size, reasons = Images(root, annotations.images).sizes(faces.image[without])
         made = np.hstack([np.zeros_like(size), size])
-        reasons = [reason and f"photo {root / image} is {reason}"
+        reasons = [reason and f"image {root / image} is {reason}"
                    for reason, image in zip(reasons, faces.image[without], strict=True)]
     elif box == "points":
         made, reasons = _around(annotations.keypoints, without)

@@ -20,14 +20,14 @@ PIXELS = re.compile(r"\s*[0-9]{1,3}( [0-9]{1,3})*\s*")
 
 
 def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[str]]:
-    """Read one file, photos and all.
+    """Read one file, images and all.
 
     Args:
         path: the CSV file.
         num_points: K. None: as many as the file has. A file without any point is right for every K.
 
     Returns:
-        The faces that could be read, in the order of the file, with their `photos`; and what is wrong with the others.
+        The faces that could be read, in the order of the file, with their `images`; and what is wrong with the others.
     """
     reader, problems = _Reader(Path(path).stem), []
     try:
@@ -38,9 +38,9 @@ def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[
                 break
     except UserError as error:
         problems += error.problems
-    if not problems and not reader.photos:
+    if not problems and not reader.images:
         problems.append(f"{path}:1: has a header, but no faces")
-    return tabulate(reader.rows, reader.points if reader.pairs else None, reader.photos), problems
+    return tabulate(reader.rows, reader.points if reader.pairs else None, reader.images), problems
 
 
 class _Reader:
@@ -53,7 +53,7 @@ class _Reader:
         self.pairs: list[tuple[int, int]] = []  # columns of their x and y
         self.rows: list[tuple] = []
         self.points: list[list[tuple[float, float]]] = []
-        self.photos: dict[str, np.ndarray] = {}
+        self.images: dict[str, np.ndarray] = {}
 
     def head(self, cells: list[str], num_points: int | None) -> list[str]:
         """Take the header; what is wrong with it. It stays empty where something is."""
@@ -77,7 +77,7 @@ class _Reader:
         image, problems = f"{self.stem}/{number}", []
         if not re.fullmatch(r"[0-9A-Za-z_-]{1,64}", number):
             problems.append(f"ImageId {number[:40]!r} is not a number")
-        elif image in self.photos:
+        elif image in self.images:
             problems.append(f"ImageId {number!r} comes twice")
         points = []
         for (x, y), name in zip(self.pairs, self.names, strict=True):
@@ -87,7 +87,7 @@ class _Reader:
         photo, reason = read_pixels(cells[self.header.index("Image")])
         problems += [reason] if reason else []
         if not problems:
-            self.photos[image] = photo
+            self.images[image] = photo
             self.points.append(points)
             self.rows.append((self.face, image, *NO_BOX, where))
         return [f"face {self.face}: {reason}" for reason in problems]
