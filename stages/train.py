@@ -12,19 +12,19 @@ from stages.cli import Command, fold_option, model_option, params_option
 @fold_option
 @params_option
 def main(model: str | None, fold: int, params_path: Path) -> None:
-    """Train one fold of one model; goes on where an interrupted run of the same params stopped."""
+    """Train one fold of one model; resume an interrupted run of the same params."""
+    from pipeline.common.paths import Paths
+    from pipeline.models.device import make_runtime
     from pipeline.params import load_params
     from pipeline.training.train import train_fold
-    from stages.cli import FOLDS, RESUME, crops_folder, run_folder
+    from stages.cli import crops_folder
 
     params = load_params(params_path)
-    name, chosen = params.model(model)
+    (name, _), train = params.model(model), params.train
     train_fold(
-        run_folder(name, params.fold(fold)), crops=crops_folder(params, name) / "train", folds=FOLDS,
-        fold=fold,
-        skeleton=params.data.get_skeleton(), augmentation=params.augmentation(name),
-        resume_folder=RESUME, label=f"{name}-{fold}",
-        **chosen.model_dump(exclude={"jitter"}), **params.train.model_dump(exclude={"models"}),
+        Paths(), crops_folder(params, name) / "train", name, params.fold(fold), recipe=params.recipe(name),
+        skeleton=params.data.get_skeleton(),
+        runtime=make_runtime(train.device, train.precision, train.threads, train.workers),
     )
 
 

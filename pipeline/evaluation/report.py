@@ -118,7 +118,7 @@ def _draw_samples(
 ) -> list[Figure]:
     """Draw random train faces as the training's own loader augments them."""
     rows = _random_rows(len(store), NUM_FACES)
-    batches = make_batches(store, augmentation, flip_indices=skeleton.flip, device=torch.device("cpu"))
+    batches = make_batches(store, augmentation, skeleton.flip, torch.device("cpu"))
     images, points, present = (values.numpy() for values in batches[SEED, rows, slice(None)])
     images = images[:, 0] if store.channels == 1 else images.transpose(0, 2, 3, 1)
     points = np.where(present[..., None], points, np.nan)
@@ -134,7 +134,7 @@ def _draw_network(out: Path, skeleton: Skeleton, model: str, member: Member) -> 
     if filters is not None:
         faces.draw_filters(out / f"filters-{model}.png", filters, model)
         figures.append((f"filters-{model}.png", f"First filters of {model}", f"Of {run.name}."))
-    if codec.kind != "points":
+    if codec.spatial:
         rows = _random_rows(len(store), NUM_HEATMAPS)
         maps, points = heatmaps.heatmaps(network, codec, store, rows)
         extent = heatmaps.cell_extent(codec)

@@ -57,6 +57,17 @@ def transform(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points @ np.swapaxes(affine[..., :2], -1, -2) + np.swapaxes(affine[..., 2:], -1, -2)
 
 
+def mean_known(values: np.ndarray, axis: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Average points (…, 2) over an axis (not the last), leaving out those with a NaN.
+
+    Returns:
+        mean (…, 2), 0 where no point is known, and the number of known points (…).
+    """
+    known = np.isfinite(values).all(-1)
+    count = known.sum(axis)
+    return np.where(known[..., None], values, 0).sum(axis) / np.maximum(count, 1)[..., None], count
+
+
 def flip_points(points: np.ndarray, width: int, flip_indices: np.ndarray) -> np.ndarray:
     """Mirror points (…, K, 2) of an image of `width`, left and right names swapped."""
     return (points * [-1.0, 1.0] + [width - 1.0, 0.0])[..., flip_indices, :]

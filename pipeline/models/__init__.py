@@ -1,47 +1,51 @@
-"""The networks by name, and a network together with its codec."""
-
-from torch import nn
+"""Networks by name, and a network together with its codec."""
 
 from pipeline.common.errors import UserError
+from pipeline.models.backbone import Backbone, KeypointNetwork
 from pipeline.models.codecs import CODECS, Gaussian, Heatmap, Regression
 from pipeline.models.resnet import ResNet
 from pipeline.models.simplenet import SimpleNet
 from pipeline.models.smallcnn import SmallCNN
 from pipeline.models.unet import UNet
 
-MODELS: dict[str, type[nn.Module]] = {"simplenet": SimpleNet, "smallcnn": SmallCNN, "resnet": ResNet, "unet": UNet}
+NETWORKS: dict[str, type[KeypointNetwork]] = {
+    "simplenet": SimpleNet, "smallcnn": SmallCNN, "resnet": ResNet, "unet": UNet,
+}
 Codec = Regression | Heatmap | Gaussian
 
 
 def build_model(
     network: dict, codec: dict, *, num_points: int, channels: int, size: int
-) -> tuple[nn.Module, Codec]:
-    """A network and the codec of its output.
+) -> tuple[KeypointNetwork, Codec]:
+    """Build a network and the codec of its output.
 
     Args:
-        network: `name` in MODELS and the class's own arguments.
+        network: `name` in NETWORKS and the class's own arguments; those of a `Backbone` stand among them.
         codec: `name` in CODECS and the class's own arguments.
         num_points: K.
         channels: 1 or 3.
-        size: side of the view in pixels.
+        size: side of the network's input in pixels.
 
     Raises:
-        UserError: an unknown name, or a codec that the network cannot feed.
+        UserError: an unknown name, or a codec whose target has not the shape of the network's output.
     """
     network, codec = dict(network), dict(codec)
-    model_class = _lookup(MODELS, network.pop("name"), "network")
+    network_class = _lookup(NETWORKS, network.pop("name"), "network")
     codec_class = _lookup(CODECS, codec.pop("name"), "codec")
-    if (model_class.kind == "points") != (codec_class is Regression):
-        fitting = "regression" if model_class.kind == "points" else "heatmap or gaussian"
-        raise UserError(f"a {model_class.__name__} makes {model_class.kind}: its codec must be {fitting}")
-    model = model_class(
-        **network, num_points=num_points, in_chans=channels, size=size, padding=codec.get("padding", 0.0)
-    )
-    strides = {} if codec_class is Regression else {"stride": model.stride}
-    return model, codec_class(size=size, **strides, **codec)
+    if network_class.spatial != codec_class.spatial:
+        fitting = [name for name, known in CODECS.items() if known.spatial == network_class.spatial]
+        raise UserError(f"a {network_class.__name__} does not fit this codec: its codec must be {' or '.join(fitting)}")
+    if "backbone" in network:
+        options = {name: network.pop(name) for name in ("pretrained", "width", "stem") if name in network}
+        network["backbone"] = Backbone(name=network["backbone"], **options)
+    if network_class.spatial:
+        model = network_class(**network, num_points=num_points, in_chans=channels, padding=codec.get("padding", 0.0))
+        return model, codec_class(size=size, stride=model.stride, **codec)
+    model = network_class(**network, num_points=num_points, in_chans=channels, size=size)
+    return model, codec_class(size=size, **codec)
 
 
-def _lookup(registry: dict[str, type], name: str, what: str) -> type:
+def _lookup(registry: dict[str, type], name: str, key: str) -> type:
     if name not in registry:
-        raise UserError(f"{what}.name {name!r} is unknown: choose one of {', '.join(registry)}")
+        raise UserError(f"{key}.name {name!r} is unknown: choose one of {', '.join(registry)}")
     return registry[name]

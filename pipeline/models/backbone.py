@@ -1,8 +1,10 @@
-"""What networks stand on: timm backbones, pretrained or not, and the plain encoder of the first U-Net."""
+"""Building blocks of the networks: timm backbones, the plain U-Net encoder, input normalisation."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import timm
 import torch
@@ -15,44 +17,66 @@ from torch import Tensor, nn
 from pipeline.common.errors import UserError
 
 
-def create_backbone(
-    name: str, *, pretrained: bool | str, in_chans: int, width: float = 1.0, stem: str = "sum", **options: object
-) -> nn.Module:
-    """Any timm model, its first convolution for 1 or 3 channels.
+class KeypointNetwork(nn.Module):
+    """Base of all networks: (B, C, S, S) uint8 → points (B, K, 2), or heatmaps (B, K, H, W) where `spatial`.
 
-    Args:
+    A network has a `backbone`, which may be frozen, and a `stride`: input pixels per heatmap cell, 1 for points.
+    """
+
+    spatial: ClassVar[bool] = False
+    stride = 1
+    backbone: nn.Module
+
+    def start_at(self, target: Tensor) -> None:
+        """Predict `target` (1, K, …) for every face before training, where the network can; by default nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """Any timm model without its head, for 1 or 3 channels.
+
+    Attributes:
         name: timm's name.
         pretrained: True (download from the hub), False (random weights) or the path of a weights file.
-        in_chans: channels of the input.
-        width: of every layer, as a share of the usual; other than 1 for timm's ResNets without weights only.
-        stem: what becomes of pretrained RGB filters where in_chans is 1: their "sum", which is timm's rule and gives a
-            grey picture the features of its RGB copy, or their "mean".
-        options: for `timm.create_model`.
-
-    Raises:
-        UserError: an unknown name, or weights that cannot be had. Never goes on from random weights.
+        width: of every layer, as a share of the usual; other than 1 only for timm's ResNets without weights.
+        stem: how pretrained RGB filters are reduced to one channel: "sum", timm's rule, which gives a grey image the
+            features of its RGB copy, or "mean".
     """
-    if not timm.is_model(name.split(".")[0]):
-        raise UserError(f"network.backbone {name!r}: timm has no such model; see timm.list_models()")
-    if width != 1:
-        options |= _narrow(name, pretrained, width)
-    if isinstance(pretrained, str):
-        if not Path(pretrained).is_file():
-            raise UserError(f"network.pretrained: no weights file at {pretrained!r}; give a path, true (hub) or false")
-        options["pretrained_cfg_overlay"] = {"file": pretrained}
-    with _weights_errors(name, pretrained):
-        backbone = timm.create_model(name, pretrained=bool(pretrained), in_chans=in_chans, **options)
-    if pretrained and in_chans == 1 and stem == "mean":
-        first = next(layer for layer in backbone.modules() if isinstance(layer, nn.Conv2d))
-        first.weight.data /= 3
-    return backbone
 
+    name: str
+    pretrained: bool | str
+    width: float
+    stem: str = "sum"
 
-def _narrow(name: str, pretrained: bool | str, width: float) -> dict:
-    if pretrained or timm.models.model_entrypoint(name.split(".")[0]).__module__ != "timm.models.resnet":
-        raise UserError(f"network.width {width}: only timm's ResNets, without pretrained weights, come in other widths")
-    channels = tuple(round(width * usual) for usual in (64, 128, 256, 512))
-    return {"channels": channels}
+    def create(self, in_chans: int, **options: object) -> nn.Module:
+        """Create the timm model; `options` are for `timm.create_model`.
+
+        Raises:
+            UserError: an unknown name, or weights that cannot be loaded. Never falls back on random weights.
+        """
+        name, pretrained = self.name, self.pretrained
+        if not timm.is_model(name.split(".")[0]):
+            raise UserError(f"network.backbone {name!r}: timm has no such model; see timm.list_models()")
+        if self.width != 1:
+            options["channels"] = self._channels()
+        if isinstance(pretrained, str):
+            if not Path(pretrained).is_file():
+                raise UserError(f"network.pretrained: no weights file at {pretrained!r}; "
+                                "give a path, true (hub) or false")
+            options["pretrained_cfg_overlay"] = {"file": pretrained}
+        with _weights_errors(name, pretrained):
+            backbone = timm.create_model(name, pretrained=bool(pretrained), in_chans=in_chans, **options)
+        if pretrained and in_chans == 1 and self.stem == "mean":
+            first = next(layer for layer in backbone.modules() if isinstance(layer, nn.Conv2d))
+            first.weight.data /= 3
+        return backbone
+
+    def _channels(self) -> tuple[int, ...]:
+        module = timm.models.model_entrypoint(self.name.split(".")[0]).__module__
+        if self.pretrained or module != "timm.models.resnet":
+            raise UserError(f"network.width {self.width}: only timm's ResNets, without pretrained weights, come in "
+                            "other widths")
+        return tuple(round(self.width * channels) for channels in (64, 128, 256, 512))
 
 
 @contextmanager
@@ -81,12 +105,12 @@ class PlainEncoder(nn.Module):
     def __init__(self, in_chans: int, channels: list[int]) -> None:
         super().__init__()
         self.levels = nn.ModuleList(
-            nn.Sequential(ConvNormAct(before, after, 3), ConvNormAct(after, after, 3))
-            for before, after in zip([in_chans, *channels], channels, strict=False)
+            nn.Sequential(ConvNormAct(in_channels, out_channels, 3), ConvNormAct(out_channels, out_channels, 3))
+            for in_channels, out_channels in zip([in_chans, *channels], channels, strict=False)
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, C, S, S) → the features of every level, finest first."""
+        """(B, C, S, S) → features of every level, finest first."""
         features = []
         for number, level in enumerate(self.levels):
             x = level(F.max_pool2d(x, 2) if number else x)
@@ -95,10 +119,7 @@ class PlainEncoder(nn.Module):
 
 
 class Normalize(nn.Module):
-    """uint8 (B, C, H, W) → float, less a mean and over a deviation, both in 0…1: those a backbone was trained with.
-
-    Grey pictures take the mean over the three channels.
-    """
+    """Normalisation of uint8 images by mean and standard deviation (0…1); grey images take the mean over RGB."""
 
     def __init__(
         self, channels: int, mean: Sequence[float] = (0.5, 0.5, 0.5), std: Sequence[float] = (0.5, 0.5, 0.5)
@@ -111,23 +132,23 @@ class Normalize(nn.Module):
 
     @classmethod
     def of(cls, backbone: str, channels: int) -> "Normalize":
-        """That of a timm model."""
+        """Take the values that a timm model was pretrained with."""
         config = get_pretrained_cfg(backbone)
         return cls(channels) if config is None else cls(channels, config.mean, config.std)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) uint8 → the same in float32, about mean 0 and deviation 1."""
+        """(B, C, H, W) uint8 → float32."""
         return (images.float() - self.mean) / self.std
 
 
 def halved(side: int) -> int:
-    """The side of a map after a max pool over 2×2 cells; a UserError where nothing is left."""
+    """Halve the side of a feature map as a 2×2 max pool does; a UserError where nothing is left."""
     if side < 2:
         raise UserError("crop.size is too small for so many max pools: enlarge it or name fewer network.channels")
     return side // 2
 
 
 def in_float32(head: nn.Module, features: Tensor) -> Tensor:
-    """Run the last layers in float32, whatever autocast says: bfloat16 rounds a point to 1/256 of half a view."""
+    """Run the head in float32 whatever autocast says: bfloat16 rounds a point to 1/256 of half an input."""
     with torch.autocast(features.device.type, enabled=False):
         return head(features.float())

@@ -1,31 +1,29 @@
-"""Weights and resume states on disk: written whole or not at all, and read without unpickling code."""
+"""Checkpoints: weights and resume states, written atomically and read without unpickling code."""
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from pipeline.common.errors import UserError
-from pipeline.common.files import write_text
+from pipeline.common.files import atomic_path, write_text
 from pipeline.models import Codec, build_model
+from pipeline.models.backbone import KeypointNetwork
 
 
-def save_model(folder: Path, network: nn.Module, description: dict) -> None:
+def save_model(folder: Path, network: KeypointNetwork, description: dict) -> None:
     """Write `model.safetensors` and `model.json` (the arguments of `build_model`)."""
-    folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
-    save_file(state, folder / "model.safetensors.partial")
-    os.replace(folder / "model.safetensors.partial", folder / "model.safetensors")
+    with atomic_path(folder / "model.safetensors") as path:
+        save_file(state, path)
     write_text(folder / "model.json", json.dumps(description, indent=2) + "\n")
 
 
-def load_model(folder: Path) -> tuple[nn.Module, Codec, dict]:
+def load_model(folder: Path) -> tuple[KeypointNetwork, Codec, dict]:
     """Rebuild a network from its folder, in evaluation mode, with its codec and description."""
     try:
         description = json.loads((folder / "model.json").read_text())
@@ -45,7 +43,7 @@ def load_model(folder: Path) -> tuple[nn.Module, Codec, dict]:
 
 
 def fingerprint(values: object, *files: Path) -> str:
-    """A short hash of JSON-able values and of what the files hold: the key of a resume state."""
+    """Hash JSON-able values and the contents of files, as the key of a resume state."""
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     for path in files:
         with path.open("rb") as file:
@@ -54,23 +52,21 @@ def fingerprint(values: object, *files: Path) -> str:
 
 
 class ResumeState:
-    """The state of one interrupted training, in a folder of its own keyed by a fingerprint."""
+    """State of one interrupted training, in a folder named by `key`, which holds its fingerprint."""
 
     def __init__(self, folder: Path, key: str) -> None:
         self.folder = folder / key
         self.path = self.folder / "state.pt"
 
     def save(self, state: dict) -> None:
-        """Write tensors, numbers and strings (nested in dicts and lists) by way of a temporary name."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(f"{self.path.name}.partial")
-        torch.save(state, partial)
-        os.replace(partial, self.path)
+        """Write tensors, numbers and strings, nested in dicts and lists."""
+        with atomic_path(self.path) as path:
+            torch.save(state, path)
 
     def load(self) -> dict | None:
-        """The saved state, or None where there is none."""
+        """Read the saved state; None where there is none."""
         return torch.load(self.path, weights_only=True, map_location="cpu") if self.path.is_file() else None
 
     def remove(self) -> None:
-        """Forget the state; training has ended."""
+        """Delete the state."""
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,7 +1,9 @@
-"""Codecs: the target that a network learns and the way back to points, on one object so that they cannot drift apart.
+"""Codecs: encoding of points as a network's target, and decoding of its output.
 
-Legend: B faces, K points, S side of the view in pixels, H = W cells of a heatmap.
-Points are (B, K, 2) float32 x and y in view pixels, the centre of the top-left pixel being (0, 0).
+A codec names its shape (`spatial`: heatmaps, not points) and the `losses` that fit its target.
+
+Legend: B faces, K points, S side of the network's input in pixels, H = W cells of a heatmap.
+Points are (B, K, 2) float32 x and y in input pixels; the centre of the top-left pixel is (0, 0).
 """
 
 import math
@@ -14,39 +16,41 @@ from pipeline.common.errors import UserError
 
 
 class Regression:
-    """Points as they are, with the view's middle at 0 and its edges at ±1."""
+    """Coordinates, with the centre of the input at 0 and its edges at ±1."""
 
-    kind = "points"
+    spatial = False
+    losses = ("l1", "smooth_l1", "mse")
 
     def __init__(self, *, size: int) -> None:
         self.size = size
 
     def encode(self, points: Tensor) -> Tensor:
-        """(B, K, 2) view pixels → (B, K, 2) target."""
+        """(B, K, 2) input pixels → (B, K, 2) target."""
         return (points - (self.size - 1) / 2) / (self.size / 2)
 
     def decode(self, output: Tensor) -> Tensor:
-        """(B, K, 2) output → (B, K, 2) view pixels."""
+        """(B, K, 2) output → (B, K, 2) input pixels."""
         return output.float() * (self.size / 2) + (self.size - 1) / 2
 
 
 class Heatmap:
-    """A Gaussian over cells that sums to 1, for a softmax over the cells.
+    """Heatmap of a Gaussian that sums to 1, for a softmax over the cells.
 
-    The grid covers the view and `pad` cells around it, so that a point may lie up to `padding` pixels outside the view
-    and still have the two cells beyond it that sub-pixel decoding wants. Cell (i, j) is centred on pixel
+    The grid covers the input and `pad` cells around it: a point may lie up to `padding` pixels outside the input and
+    still have the two cells beyond it that sub-pixel decoding needs. Cell (i, j) is centred on pixel
     (j − pad)·stride + (stride − 1)/2 in x, and likewise in y.
 
     Args:
         size: S, a multiple of `stride`.
-        stride: pixels a cell; the network's.
+        stride: pixels per cell, the network's.
         sigma: of the Gaussian, in cells.
-        padding: pixels beyond the view within which a point can still be placed.
-        decoder: "window", the softmax-weighted mean of the cells around the highest one (soft-argmax, Sun et al.,
-            ECCV 2018, kept local), or "argmax", the centre of the highest cell.
+        padding: pixels beyond the input within which a point can still be placed.
+        decoder: "window", the softmax-weighted mean of the cells around the highest one (a local soft-argmax, Sun et
+            al., ECCV 2018), or "argmax", the centre of the highest cell.
     """
 
-    kind = "distribution"
+    spatial = True
+    losses = ("cross_entropy",)
 
     def __init__(self, *, size: int, stride: int, sigma: float, padding: float, decoder: str) -> None:
         if size % stride:
@@ -68,15 +72,19 @@ class Heatmap:
         return (self._to_cells(points)[..., None] - grid).square() / (-2 * self.sigma**2)
 
     def encode(self, points: Tensor) -> Tensor:
-        """(B, K, 2) view pixels → (B, K, H, W) that sums to 1 over the cells; a far point's mass is at the edge."""
+        """(B, K, 2) input pixels → (B, K, H, W) that sums to 1 over the cells; a far point's mass is at the edge."""
         return _outer(self._profiles(points).softmax(-1))
 
-    def _weights(self, heatmaps: Tensor, window: Tensor) -> Tensor:
-        """(B, K, n) weights of the window's cells."""
+    def normalize(self, output: Tensor) -> Tensor:
+        """(B, K, H, W) output → what the target is made of: probabilities of the cells."""
+        return output.flatten(2).softmax(-1).unflatten(2, output.shape[2:])
+
+    def _weights(self, window: Tensor) -> Tensor:
+        """(B, K, n) output → weights of the cells of a window."""
         return window.softmax(-1)
 
     def decode(self, output: Tensor) -> Tensor:
-        """(B, K, H, W) output → (B, K, 2) view pixels, nothing rounded or clipped to the view."""
+        """(B, K, H, W) output → (B, K, 2) input pixels, not rounded or clipped to the input."""
         output = output.float()
         top = output.flatten(2).argmax(-1)  # B K
         x, y = top % self.cells, top // self.cells
@@ -88,22 +96,26 @@ class Heatmap:
         x, y = x.clamp(0, self.cells - 1), y.clamp(0, self.cells - 1)
         index = (y[..., :, None] * self.cells + x[..., None, :]).flatten(2)  # B K w·w
         window = output.flatten(2).gather(2, index).masked_fill(~inside.flatten(2), -torch.inf)
-        weights = self._weights(output, window).unflatten(2, (len(reach), len(reach)))
+        weights = self._weights(window).unflatten(2, (len(reach), len(reach)))
         mean_x = (weights.sum(-2) * x).sum(-1)
         mean_y = (weights.sum(-1) * y).sum(-1)
         return self._to_pixels(torch.stack([mean_x, mean_y], dim=-1))
 
 
 class Gaussian(Heatmap):
-    """A Gaussian of height 1, for a squared loss (Tompson et al., NeurIPS 2014), decoded by its centre of mass."""
+    """Heatmap of a Gaussian of height 1 (Tompson et al., NeurIPS 2014), decoded by its centre of mass."""
 
-    kind = "map"
+    losses = ("mse",)
 
     def encode(self, points: Tensor) -> Tensor:
-        """(B, K, 2) view pixels → (B, K, H, W) between 0 and 1."""
+        """(B, K, 2) input pixels → (B, K, H, W) between 0 and 1."""
         return _outer(self._profiles(points).exp())
 
-    def _weights(self, heatmaps: Tensor, window: Tensor) -> Tensor:
+    def normalize(self, output: Tensor) -> Tensor:
+        """(B, K, H, W) output → heights, cut off at 0."""
+        return output.clamp(min=0)
+
+    def _weights(self, window: Tensor) -> Tensor:
         weights = F.relu(window) + torch.finfo(window.dtype).tiny * window.isfinite()
         return weights / weights.sum(-1, keepdim=True)
 
@@ -118,5 +130,5 @@ CODECS = {"regression": Regression, "heatmap": Heatmap, "gaussian": Gaussian}
 
 
 def heatmap_pad(padding: float, stride: int) -> int:
-    """Cells around the view: those that `padding` pixels need, and two for the Gaussian's tail."""
+    """Count the cells around the input: those that `padding` pixels need, and two for the Gaussian's tail."""
     return math.ceil(padding / stride) + 2

@@ -1,4 +1,4 @@
-"""Where and in which precision a network runs."""
+"""Device, precision and number of threads of a network."""
 
 import ctypes
 import os
@@ -20,17 +20,22 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """A device and the precision of its matrix products; float32 means no autocast.
+    """A device and how it is used. Tensors are channels last, which is as fast or faster on every device tried.
 
-    channels_last is used throughout: on every device tried it is as fast or faster.
+    Attributes:
+        dtype: of matrix products; float32 means no autocast.
+        threads: of the CPU, 0 for all; their number changes the last digits of sums.
+        workers: processes that augment beside the training.
     """
 
     device: torch.device
     dtype: torch.dtype
+    threads: int = 0
+    workers: int = 0
 
     @property
     def autocast(self) -> AbstractContextManager:
-        """The context to run a forward pass in."""
+        """Context of a forward pass."""
         if self.dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, self.dtype)
@@ -49,16 +54,19 @@ class Runtime:
             return network(self.images(images))
 
 
-def make_runtime(device: str, precision: str) -> Runtime:
-    """Choose a device and precision; on a CPU, see to its memory too (`keep_pages`).
+def make_runtime(device: str, precision: str, threads: int = 0, workers: int = 0) -> Runtime:
+    """Choose a device and precision; set torch's threads and, on a CPU, `keep_pages`.
 
     Args:
         device: "auto" (CUDA, then MPS, then CPU) or a torch device.
         precision: "float32", "bfloat16", "float16" or "auto": bfloat16 where the device has arithmetic for it.
+        threads, workers: see `Runtime`.
 
     Raises:
-        UserError: the device is not there.
+        UserError: there is no such device.
     """
+    if threads:
+        torch.set_num_threads(threads)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     chosen = torch.device(device)
@@ -69,11 +77,11 @@ def make_runtime(device: str, precision: str) -> Runtime:
         keep_pages()
     if precision == "auto":
         precision = "bfloat16" if _has_bfloat16(chosen) else "float32"
-    return Runtime(device=_local_device(chosen), dtype=DTYPES[precision])
+    return Runtime(device=_local_device(chosen), dtype=DTYPES[precision], threads=threads, workers=workers)
 
 
 def _local_device(device: torch.device) -> torch.device:
-    """`device`, or of several GPUs the one of this process."""
+    """Choose this process's GPU where `torchrun` has started several."""
     if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
@@ -81,20 +89,14 @@ def _local_device(device: torch.device) -> torch.device:
 
 
 def keep_pages() -> None:
-    """Let glibc keep the memory that this process frees, as torch has no cache of its own on a CPU.
+    """Let glibc keep the memory that this process frees: torch has no cache on a CPU, and page faults are slow.
 
-    Otherwise each step gives pages back and problems them in again. See mallopt(3); no other C library has it.
+    See mallopt(3); no other C library has it.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)  # large blocks from the heap too
         mallopt(M_TRIM_THRESHOLD, -1)  # which never shrinks
-
-
-def use_threads(threads: int) -> None:
-    """Let torch use so many threads of the CPU, all of them for 0; their number changes sums in the last digits."""
-    if threads:
-        torch.set_num_threads(threads)
 
 
 def _has_bfloat16(device: torch.device) -> bool:

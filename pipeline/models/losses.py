@@ -1,7 +1,7 @@
-"""Losses that leave missing points out: their gradient is exactly 0.
+"""Masked losses: the gradient of a missing point is exactly 0.
 
 Each is a function (output, target, mask) → scalar. `output` and `target` are (B, K, …) as the codec makes them and
-`mask` (B, K) bool is True where a point is known. Each says in `LOSSES` which kind of codec it is for.
+`mask` (B, K) bool is True where a point is known. A codec names the losses that fit it.
 """
 
 from collections.abc import Callable
@@ -12,17 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.common.errors import UserError
+from pipeline.models import Codec
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def _mean_known(per_point: Tensor, mask: Tensor) -> Tensor:
-    """Mean of (B, K) values over the known points; `where` rather than a product, so that 0·NaN cannot leak."""
+    """Average (B, K) values over the known points; by `where`, as 0·NaN would leak through a product."""
     return torch.where(mask, per_point, 0.0).sum() / mask.sum().clamp(min=1)
 
 
 def _blank(values: Tensor, mask: Tensor) -> Tensor:
-    """`values` (B, K, …) with missing points set to 0, which also cuts their gradient."""
+    """Set the missing points of (B, K, …) to 0, which also cuts their gradient."""
     return torch.where(mask.reshape(*mask.shape, *[1] * (values.ndim - 2)), values, 0.0)
 
 
@@ -49,21 +50,15 @@ def cross_entropy(output: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return _mean_known(-(target.flatten(2) * log_share).sum(-1), mask)
 
 
-LOSSES: dict[str, tuple[Loss, tuple[str, ...]]] = {
-    "l1": (l1, ("points",)),
-    "smooth_l1": (smooth_l1, ("points",)),
-    "mse": (mse, ("points", "map")),
-    "cross_entropy": (cross_entropy, ("distribution",)),
-}
+LOSSES: dict[str, Loss] = {"l1": l1, "smooth_l1": smooth_l1, "mse": mse, "cross_entropy": cross_entropy}
 
 
-def build_loss(name: str, kind: str, beta: float | None = None) -> Loss:
-    """The loss called `name` for targets of `kind` (a codec's); a UserError says what goes together."""
-    fitting = [known for known, (_, kinds) in LOSSES.items() if kind in kinds]
-    if name not in fitting:
-        raise UserError(f"loss {name!r} does not fit this codec: choose one of {', '.join(fitting)}")
+def build_loss(codec: Codec, name: str, beta: float | None = None) -> Loss:
+    """Look up a loss for the codec's targets; a UserError lists those that fit. `beta` is for smooth_l1 alone."""
+    if name not in codec.losses:
+        raise UserError(f"loss {name!r} does not fit this codec: choose one of {', '.join(codec.losses)}")
     if beta is None:
-        return LOSSES[name][0]
+        return LOSSES[name]
     if name != "smooth_l1":
         raise UserError(f"loss {name!r} has no beta; only smooth_l1 has one")
     return partial(smooth_l1, beta=beta)

@@ -3,34 +3,28 @@
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.backbone import Normalize, create_backbone, in_float32
+from pipeline.models.backbone import Backbone, KeypointNetwork, Normalize, in_float32
 
 
-class ResNet(nn.Module):
+class ResNet(KeypointNetwork):
     """Any timm backbone, then points by one linear layer.
 
     Args:
-        backbone, pretrained, width, stem, in_chans: see `create_backbone`.
         head: "average" pools the last features over space (He et al., CVPR 2016); "flatten" keeps their places,
             which fixes the input size.
         dropout: before the linear layer.
         num_points: K.
+        in_chans: 1 or 3.
         size: side of the input in pixels.
     """
 
-    kind = "points"
-    stride = 1
-
     def __init__(
-        self, *, backbone: str, pretrained: bool | str, width: float, stem: str, head: str,
-        dropout: float, num_points: int, in_chans: int, size: int, padding: float = 0.0,
+        self, *, backbone: Backbone, head: str, dropout: float, num_points: int, in_chans: int, size: int
     ) -> None:
         super().__init__()
-        self.normalize = Normalize.of(backbone, in_chans)
+        self.normalize = Normalize.of(backbone.name, in_chans)
         options = {"global_pool": ""} if head == "flatten" else {}
-        self.backbone = create_backbone(
-            backbone, pretrained=pretrained, in_chans=in_chans, width=width, stem=stem, num_classes=0, **options
-        )
+        self.backbone = backbone.create(in_chans, num_classes=0, **options)
         features = self.backbone.num_features
         if head == "flatten":
             reduction = self.backbone.feature_info[-1]["reduction"]
@@ -39,10 +33,7 @@ class ResNet(nn.Module):
 
     @torch.no_grad()
     def start_at(self, target: Tensor) -> None:
-        """Let the untrained head say `target` (K, 2) of every face: the mean of what it is to learn.
-
-        From 0 the first epochs find no more than that mean, and those of a frozen backbone not even it.
-        """
+        """Start from the mean of what is to be learnt, which from 0 would take the first epochs to find."""
         self.head[-1].weight.zero_()
         self.head[-1].bias.copy_(target.flatten())
 

@@ -1,15 +1,14 @@
-"""SimpleNet: a plain convolutional network with three fully connected layers."""
+"""SimpleNet, a plain convolutional network with three fully connected layers."""
 
 from torch import Tensor, nn
 
-from pipeline.models.backbone import Normalize, halved, in_float32
+from pipeline.models.backbone import KeypointNetwork, Normalize, halved, in_float32
 
 
-class SimpleNet(nn.Module):
+class SimpleNet(KeypointNetwork):
     """Blocks of convolution, batch norm, ReLU, max pool and dropout, then three fully connected layers.
 
-    Every weight is drawn by Glorot & Bengio's rule (AISTATS 2010), known as Xavier's. With four blocks a view of 224
-    pixels comes down to 14×14.
+    Weights are initialised by Glorot & Bengio (AISTATS 2010). Four blocks reduce an input of 224 pixels to 14×14.
 
     Args:
         channels: of each block; each halves the resolution.
@@ -20,12 +19,8 @@ class SimpleNet(nn.Module):
         size: side of the input in pixels.
     """
 
-    kind = "points"
-    stride = 1
-
     def __init__(
-        self, *, channels: list[int], hidden: list[int], dropout: float, num_points: int, in_chans: int, size: int,
-        padding: float = 0.0,
+        self, *, channels: list[int], hidden: list[int], dropout: float, num_points: int, in_chans: int, size: int
     ) -> None:
         super().__init__()
         side = size
@@ -33,10 +28,10 @@ class SimpleNet(nn.Module):
             side = halved(side)
         blocks = [
             nn.Sequential(
-                nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(),
+                nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False), nn.BatchNorm2d(out_channels), nn.ReLU(),
                 nn.MaxPool2d(2), nn.Dropout(dropout),
             )
-            for before, after in zip([in_chans, *channels], channels, strict=False)
+            for in_channels, out_channels in zip([in_chans, *channels], channels, strict=False)
         ]
         first, second = hidden
         self.normalize = Normalize(in_chans)

@@ -1,12 +1,12 @@
-"""The small network of the nose tip and of the 58-point face."""
+"""SmallCNN, the small network of the nose tip and of the 58-point face."""
 
 from torch import Tensor, nn
 
 from pipeline.common.errors import UserError
-from pipeline.models.backbone import Normalize, halved, in_float32
+from pipeline.models.backbone import KeypointNetwork, Normalize, halved, in_float32
 
 
-class SmallCNN(nn.Module):
+class SmallCNN(KeypointNetwork):
     """Convolutions with ReLU and max pool, then two fully connected layers.
 
     Args:
@@ -21,21 +21,17 @@ class SmallCNN(nn.Module):
         UserError: not as many kernels as channels, or more halvings than `size` allows.
     """
 
-    kind = "points"
-    stride = 1
-
     def __init__(
-        self, *, channels: list[int], kernels: list[int], hidden: int, num_points: int, in_chans: int, size: int,
-        padding: float = 0.0,
+        self, *, channels: list[int], kernels: list[int], hidden: int, num_points: int, in_chans: int, size: int
     ) -> None:
         super().__init__()
         if len(kernels) != len(channels):
             raise UserError(f"network.kernels has {len(kernels)} entries and network.channels {len(channels)}: "
                             "give one for each convolution")
         layers, side = [], size
-        for before, after, kernel in zip([in_chans, *channels], channels, kernels, strict=False):
-            layers += [nn.Conv2d(before, after, kernel, padding=kernel // 2), nn.ReLU(), nn.MaxPool2d(2)]
-            side = halved(side + (kernel + 1) % 2)  # an even kernel leaves a pixel more
+        for in_channels, out_channels, kernel in zip([in_chans, *channels], channels, kernels, strict=False):
+            layers += [nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2), nn.ReLU(), nn.MaxPool2d(2)]
+            side = halved(side + (kernel + 1) % 2)  # an even kernel adds a pixel
         self.normalize = Normalize(in_chans)
         self.backbone = nn.Sequential(*layers)
         self.head = nn.Sequential(

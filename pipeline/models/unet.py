@@ -1,4 +1,4 @@
-"""A U-shaped network from crops to heatmaps."""
+"""U-Net from crops to heatmaps."""
 
 from itertools import repeat
 
@@ -8,78 +8,76 @@ from timm.layers import ConvNormAct
 from torch import Tensor, nn
 
 from pipeline.common.errors import UserError
-from pipeline.models.backbone import Normalize, PlainEncoder, create_backbone, in_float32
+from pipeline.models.backbone import Backbone, KeypointNetwork, Normalize, PlainEncoder, in_float32
 from pipeline.models.codecs import heatmap_pad
 
-PLAIN = [64, 128, 256, 512, 1024]  # channels of the levels of Ronneberger's encoder
+PLAIN = [64, 128, 256, 512, 1024]  # channels of the plain encoder's levels
 
 
 class Up(nn.Module):
-    """Double the resolution, join the skip features, convolve twice.
+    """Decoder block: double the resolution, concatenate the skip features, convolve twice.
 
     Args:
-        upsample: "nearest" repeats cells; "transposed" learns how to, by a transposed convolution.
-        pad: empty cells to put around the joined features.
+        upsample: "nearest" repeats cells, "transposed" is a transposed convolution.
+        pad: empty cells around the concatenated features.
     """
 
-    def __init__(self, channels: int, skip_channels: int, out_channels: int, pad: int, upsample: str) -> None:
+    def __init__(self, in_channels: int, skip_channels: int, out_channels: int, pad: int, upsample: str) -> None:
         super().__init__()
         self.pad = pad
         transposed = upsample == "transposed"
-        self.step_up = nn.ConvTranspose2d(channels, channels, 2, stride=2) if transposed else nn.Identity()
-        self.first = ConvNormAct(channels + skip_channels, out_channels, 3)
+        self.step_up = nn.ConvTranspose2d(in_channels, in_channels, 2, stride=2) if transposed else nn.Identity()
+        self.first = ConvNormAct(in_channels + skip_channels, out_channels, 3)
         self.second = ConvNormAct(out_channels, out_channels, 3)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """(B, C, h, w), (B, C', H, W) → (B, C'', H + 2·pad, W + 2·pad)."""
-        x = F.interpolate(self.step_up(x), skip.shape[-2:], mode="nearest")  # also where a side was odd
+        x = F.interpolate(self.step_up(x), skip.shape[-2:], mode="nearest")  # also fits odd sides
         return self.second(self.first(F.pad(torch.cat([x, skip], dim=1), [self.pad] * 4)))
 
 
-class UNet(nn.Module):
-    """Encoder and decoder with skips (Ronneberger et al., MICCAI 2015), the encoder being theirs or a timm backbone.
+class UNet(KeypointNetwork):
+    """Encoder and decoder with skip connections (Ronneberger et al., MICCAI 2015); the encoder is plain or timm's.
 
-    Each entry of `decoder_channels` doubles the resolution, so the heatmaps have the stride of the encoder's last features
-    halved `len(decoder_channels)` times: 4 for a ResNet and three entries, 1 for the plain encoder. The last block works on a
-    frame of empty cells around the features, where its convolutions place what lies beyond the crop.
+    Each entry of `decoder_channels` doubles the resolution, so the heatmaps have the stride of the encoder's last
+    features halved `len(decoder_channels)` times: 4 for a ResNet and three entries, 1 for the plain encoder. The last
+    block works on a frame of empty cells around the features, for points outside the crop.
 
     Args:
-        backbone: "plain", or a name of timm's: see `create_backbone`, also for pretrained, width and in_chans.
-        upsample: see `Up`.
+        backbone: its name may be "plain".
         decoder_channels: channels of each decoder block, deepest first.
+        upsample: see `Up`.
         num_points: K.
-        size: side of the input in pixels.
+        in_chans: 1 or 3.
         padding: pixels beyond the crop that the heatmaps cover; at most two cells, the reach of the last block.
     """
 
-    kind = "heatmaps"
+    spatial = True
 
     def __init__(
-        self, *, backbone: str, pretrained: bool | str, width: float, decoder_channels: list[int], upsample: str,
-        num_points: int, in_chans: int, size: int, padding: float,
+        self, *, backbone: Backbone, decoder_channels: list[int], upsample: str, num_points: int, in_chans: int,
+        padding: float,
     ) -> None:
         super().__init__()
-        if backbone == "plain":
+        if backbone.name == "plain":
             self.normalize = Normalize(in_chans)
-            widths = _plain_widths(pretrained, width, len(decoder_channels))
+            widths = _plain_widths(backbone, len(decoder_channels))
             strides = [2**level for level in range(len(widths))]
             self.backbone = PlainEncoder(in_chans, widths)
         else:
-            self.normalize = Normalize.of(backbone, in_chans)
-            self.backbone = create_backbone(
-                backbone, pretrained=pretrained, in_chans=in_chans, width=width, features_only=True
-            )
+            self.normalize = Normalize.of(backbone.name, in_chans)
+            self.backbone = backbone.create(in_chans, features_only=True)
             widths, strides = self.backbone.feature_info.channels(), self.backbone.feature_info.reduction()
         if len(decoder_channels) >= len(widths):
-            most = len(widths) - 1
-            raise UserError(f"network.decoder_channels has {len(decoder_channels)} entries; {backbone} has features for {most}")
+            raise UserError(f"network.decoder_channels has {len(decoder_channels)} entries; {backbone.name} has "
+                            f"features for {len(widths) - 1}")
         self.stride = strides[-1 - len(decoder_channels)]
         if padding > 2 * self.stride:
-            raise UserError(f"codec.padding is {padding}: at most {2 * self.stride} (two cells of {self.stride} pixels)")
+            raise UserError(f"codec.padding is {padding}: at most {2 * self.stride} (two cells of {self.stride} "
+                            "pixels)")
         pads = [0] * (len(decoder_channels) - 1) + [heatmap_pad(padding, self.stride)]
-        inputs = [widths[-1], *decoder_channels[:-1]]
-        skips = widths[-2 :: -1]
-        self.decoder = nn.ModuleList(map(Up, inputs, skips, decoder_channels, pads, repeat(upsample)))
+        in_channels, skip_channels = [widths[-1], *decoder_channels[:-1]], widths[-2::-1]
+        self.decoder = nn.ModuleList(map(Up, in_channels, skip_channels, decoder_channels, pads, repeat(upsample)))
         self.head = nn.Conv2d(decoder_channels[-1], num_points, 1)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -90,8 +88,8 @@ class UNet(nn.Module):
         return in_float32(self.head, x)
 
 
-def _plain_widths(pretrained: bool | str, width: float, ups: int) -> list[int]:
-    """Channels of the plain encoder's levels, one more than there are steps up, where there are as many."""
-    if pretrained:
+def _plain_widths(backbone: Backbone, steps: int) -> list[int]:
+    """Channels of the plain encoder's levels, one more than the decoder has steps, as far as there are."""
+    if backbone.pretrained:
         raise UserError("network.pretrained: there are no weights for the plain encoder; set it to false")
-    return [max(1, round(width * usual)) for usual in PLAIN[: ups + 1]]
+    return [max(1, round(backbone.width * channels)) for channels in PLAIN[: steps + 1]]

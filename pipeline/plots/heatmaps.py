@@ -27,11 +27,7 @@ def heatmaps(
     which what is below 0 is cut off.
     """
     output = network.eval()(to_images(center_input(store.crops[np.asarray(rows)], store.size))).float()
-    if codec.kind == "distribution":
-        maps = output.flatten(2).softmax(-1).unflatten(2, output.shape[2:])
-    else:
-        maps = output.clamp(min=0)
-    return maps.numpy(), codec.decode(output).numpy()
+    return codec.normalize(output).numpy(), codec.decode(output).numpy()
 
 
 def cell_extent(codec: Heatmap) -> tuple[float, float]:

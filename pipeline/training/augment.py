@@ -1,4 +1,4 @@
-"""Training-time augmentation of stored crops, by albumentations: the picture and its points together."""
+"""Face-by-face augmentation of stored crops and their points, by albumentations."""
 
 import os
 from collections.abc import Sequence
@@ -10,12 +10,11 @@ import cv2
 import numpy as np
 
 from pipeline.training.batch_augment import HOLE, HOLES, NOISE, PHOTOMETRIC, SIGMA
-
-Transform = A.Compose
+from pipeline.training.settings import Augmentation
 
 
 class HorizontalFlipKeypoints(A.HorizontalFlip):
-    """A horizontal flip after which left and right points have swapped their names."""
+    """Horizontal flip that swaps the names of left and right points."""
 
     def __init__(self, flip_indices: Sequence[int], p: float) -> None:
         super().__init__(p=p)
@@ -26,36 +25,23 @@ class HorizontalFlipKeypoints(A.HorizontalFlip):
         return super().apply_to_keypoints(keypoints, **params)[self.flip_indices]
 
 
-def build(
-    *, size: int, flip_indices: Sequence[int], rotate: float, scale: float, shift: float, flip: float,
-    brightness: float, contrast: float, blur: float, noise: float, dropout: float,
-) -> Transform:
-    """The pipeline from a stored crop to the network's view of it.
+def build(size: int, flip_indices: Sequence[int], augmentation: Augmentation) -> A.Compose:
+    """Build the transform from a stored crop to the network's input of side `size`.
 
     Args:
-        size: side of the view in pixels.
-        flip_indices: each point's partner in the mirror image.
-        rotate: largest angle, in degrees, either way.
-        scale: largest enlargement; 0.2 draws the factor between 1/1.2 and 1.2.
-        shift: largest shift, in sides of the view.
-        flip: probability of mirroring.
-        brightness, contrast: largest change, as a share.
-        blur, noise, dropout: probability of a Gaussian blur, of Gaussian noise, of blanked patches.
+        flip_indices: (K,) index of each point's counterpart in the mirror image.
     """
-    pixels = shift * size
-    affine = A.Affine(
-        rotate=(-rotate, rotate), scale=(1 / (1 + scale), 1 + scale), balanced_scale=True, keep_ratio=True,
-        translate_px={"x": (-round(pixels), round(pixels)), "y": (-round(pixels), round(pixels))},
-        interpolation=cv2.INTER_LINEAR, border_mode=cv2.BORDER_CONSTANT, fill=0, p=1.0,
-    )
+    rotate, scale, shift = augmentation.rotate, augmentation.scale, round(augmentation.shift * size)
     steps = [
-        affine,
+        A.Affine(rotate=(-rotate, rotate), scale=(1 / (1 + scale), 1 + scale), balanced_scale=True, keep_ratio=True,
+                 translate_px={"x": (-shift, shift), "y": (-shift, shift)},
+                 interpolation=cv2.INTER_LINEAR, border_mode=cv2.BORDER_CONSTANT, fill=0, p=1.0),
         A.CenterCrop(size, size),
-        HorizontalFlipKeypoints(flip_indices, p=flip),
-        A.RandomBrightnessContrast(brightness_limit=brightness, contrast_limit=contrast, p=PHOTOMETRIC),
-        A.GaussianBlur(sigma_limit=SIGMA, blur_limit=0, p=blur),
-        A.GaussNoise(std_range=NOISE, p=noise),
+        HorizontalFlipKeypoints(flip_indices, p=augmentation.flip),
+        A.RandomBrightnessContrast(augmentation.brightness, augmentation.contrast, p=PHOTOMETRIC),
+        A.GaussianBlur(sigma_limit=SIGMA, blur_limit=0, p=augmentation.blur),
+        A.GaussNoise(std_range=NOISE, p=augmentation.noise),
         A.CoarseDropout(num_holes_range=(1, HOLES), hole_height_range=HOLE, hole_width_range=HOLE,
-                        fill="random_uniform", p=dropout),
+                        fill="random_uniform", p=augmentation.dropout),
     ]
     return A.Compose(steps, keypoint_params=A.KeypointParams(format="xy", remove_invisible=False))

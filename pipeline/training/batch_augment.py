@@ -1,6 +1,6 @@
-"""Batch augmentation by torch on any device: the same params and distribution as `pipeline.training.augment`.
+"""Batch augmentation by torch on any device, with the distribution of `pipeline.training.augment`.
 
-Legend: B faces, K points, C channels, S side of the stored crop, s side of the view, H holes.
+Legend: B faces, K points, C channels, S side of the stored crop, s side of the network's input, H holes.
 """
 
 from collections.abc import Sequence
@@ -12,26 +12,28 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.keypoints import geometry
+from pipeline.training.settings import Augmentation
 
 PHOTOMETRIC = 0.8  # probability of a change of brightness and contrast
 SIGMA = (0.4, 1.6)  # of the blur, in pixels
 NOISE = (0.01, 0.06)  # standard deviation, as a share of white
-HOLES, HOLE = 3, (0.08, 0.3)  # most holes, and their sides in sides of the view
-TAPS = 5  # of the blur's kernel to each side: 3.5 sigma
+HOLES, HOLE = 3, (0.08, 0.3)  # most holes, and their sides in sides of the input
+TAPS = 5  # of the blur's kernel on either side: 3.5 sigma
 
 
 @dataclass(frozen=True, kw_only=True)
 class Draw:
-    """The random numbers of one batch.
+    """Random numbers of one batch.
 
     Attributes:
-        affine: (B, 2, 3) stored crop → view, before mirroring.
+        affine: (B, 2, 3) stored crop → input, before mirroring.
         mirror: (B,) bool.
         contrast, brightness: (B,) factor, and term as a share of white.
         sigma: (B,) of the blur in pixels, 0 for none.
-        noise: (B,) standard deviation as a share of white, 0 for none; grain: (B,) seeds of it.
-        holes: (B, H, 4) left, top, right, bottom in view pixels, right and bottom not included; empty for none.
-        fill: (B, H, C) what the holes show, 0 to 255.
+        noise: (B,) standard deviation as a share of white, 0 for none.
+        noise_seed: (B,) seeds of the noise.
+        holes: (B, H, 4) left, top, right, bottom in input pixels, right and bottom excluded; empty for none.
+        fill: (B, H, C) colour of the holes, 0 to 255.
     """
 
     affine: np.ndarray
@@ -40,66 +42,64 @@ class Draw:
     brightness: np.ndarray
     sigma: np.ndarray
     noise: np.ndarray
-    grain: np.ndarray
+    noise_seed: np.ndarray
     holes: np.ndarray
     fill: np.ndarray
 
     def part(self, rows: slice) -> "Draw":
-        """The numbers of some of the faces."""
+        """Select some of the faces."""
         return Draw(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
 class BatchAugment:
-    """The pipeline from stored crops to the network's views; see `augment.build` for the arguments."""
+    """Transform from stored crops to the network's inputs of side `size`; see `augment.build`."""
 
-    def __init__(
-        self, *, size: int, flip_indices: Sequence[int], rotate: float, scale: float, shift: float, flip: float,
-        brightness: float, contrast: float, blur: float, noise: float, dropout: float,
-    ) -> None:
-        self.size, self.flip_indices = size, torch.as_tensor(np.asarray(flip_indices))
-        self.rotate, self.scale, self.shift, self.flip = rotate, scale, round(shift * size), flip
-        self.brightness, self.contrast = brightness, contrast
-        self.blur, self.noise, self.dropout = blur, noise, dropout
+    def __init__(self, size: int, flip_indices: Sequence[int], augmentation: Augmentation) -> None:
+        self.size, self.augmentation = size, augmentation
+        self.flip_indices = torch.as_tensor(np.asarray(flip_indices))
 
     def draw(self, rng: np.random.Generator, batch: int, stored: int, channels: int) -> Draw:
-        """The random numbers for `batch` crops of side `stored`."""
-        turn = np.deg2rad(rng.uniform(-self.rotate, self.rotate, batch))
-        zoom = np.where(rng.random(batch) < 0.5, rng.uniform(1 / (1 + self.scale), 1, batch),
-                        rng.uniform(1, 1 + self.scale, batch))
+        """Draw the random numbers for `batch` crops of side `stored`."""
+        chosen = self.augmentation
+        shift = round(chosen.shift * self.size)
+        angle = np.deg2rad(rng.uniform(-chosen.rotate, chosen.rotate, batch))
+        zoom = np.where(rng.random(batch) < 0.5, rng.uniform(1 / (1 + chosen.scale), 1, batch),
+                        rng.uniform(1, 1 + chosen.scale, batch))
         photometric = rng.random(batch) < PHOTOMETRIC
         sides = np.maximum(1, np.floor(rng.uniform(*HOLE, (batch, HOLES, 2)) * self.size))
         corner = np.floor(rng.random((batch, HOLES, 2)) * (self.size - sides + 1))
         shown = np.arange(HOLES) < rng.integers(1, HOLES + 1, batch)[:, None]
-        shown &= rng.random((batch, 1)) < self.dropout
+        shown &= rng.random((batch, 1)) < chosen.dropout
         holes = np.concatenate([corner, corner + sides], axis=-1) * shown[..., None]
         return Draw(
-            affine=self._affine(turn, zoom, rng.integers(-self.shift, self.shift + 1, (batch, 2)), stored),
-            mirror=rng.random(batch) < self.flip,
-            contrast=np.where(photometric, 1 + rng.uniform(-self.contrast, self.contrast, batch), 1),
-            brightness=np.where(photometric, rng.uniform(-self.brightness, self.brightness, batch), 0),
-            sigma=np.where(rng.random(batch) < self.blur, rng.uniform(*SIGMA, batch), 0),
-            noise=np.where(rng.random(batch) < self.noise, rng.uniform(*NOISE, batch), 0),
-            grain=rng.integers(2**31, size=batch), holes=holes, fill=rng.integers(0, 256, (batch, HOLES, channels)),
+            affine=self._affine(angle, zoom, rng.integers(-shift, shift + 1, (batch, 2)), stored),
+            mirror=rng.random(batch) < chosen.flip,
+            contrast=np.where(photometric, 1 + rng.uniform(-chosen.contrast, chosen.contrast, batch), 1),
+            brightness=np.where(photometric, rng.uniform(-chosen.brightness, chosen.brightness, batch), 0),
+            sigma=np.where(rng.random(batch) < chosen.blur, rng.uniform(*SIGMA, batch), 0),
+            noise=np.where(rng.random(batch) < chosen.noise, rng.uniform(*NOISE, batch), 0),
+            noise_seed=rng.integers(2**31, size=batch), holes=holes,
+            fill=rng.integers(0, 256, (batch, HOLES, channels)),
         )
 
-    def _affine(self, turn: np.ndarray, zoom: np.ndarray, shift: np.ndarray, stored: int) -> np.ndarray:
-        """(B, 2, 3): turned by `turn` (radians, anticlockwise as seen) and enlarged about the middle, then moved."""
-        middle, border = (stored - 1) / 2, (stored - self.size) // 2
-        cosine, sine = zoom * np.cos(turn), zoom * np.sin(turn)
+    def _affine(self, angle: np.ndarray, zoom: np.ndarray, shift: np.ndarray, stored: int) -> np.ndarray:
+        """(B, 2, 3): rotate (radians, anticlockwise as seen) and scale about the centre, then shift."""
+        centre, border = (stored - 1) / 2, (stored - self.size) // 2
+        cosine, sine = zoom * np.cos(angle), zoom * np.sin(angle)
         linear = np.stack([cosine, sine, -sine, cosine], axis=-1).reshape(-1, 2, 2)
-        moved = middle - border + shift[..., None] - linear @ np.full((2, 1), middle)
-        return np.concatenate([linear, moved], axis=-1)
+        offset = centre - border + shift[..., None] - linear @ np.full((2, 1), centre)
+        return np.concatenate([linear, offset], axis=-1)
 
     def apply(self, crops: Tensor, points: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
-        """Augment a batch on the device that it is on.
+        """Augment a batch on its device.
 
         Args:
             crops: (B, C, S, S) uint8.
             points: (B, K, 2) float32, stored-crop pixels.
-            draw: of this batch.
+            draw: random numbers of this batch.
 
         Returns:
-            images (B, C, s, s) uint8 and points (B, K, 2) float32 in view pixels, also those outside the view.
+            images (B, C, s, s) uint8 and points (B, K, 2) float32 in input pixels, also those outside the input.
         """
         device = crops.device
         mirrored = np.where(draw.mirror[:, None, None], [[-1.0, 0, self.size - 1], [0, 1, 0]], [[1.0, 0, 0], [0, 1, 0]])
@@ -114,23 +114,23 @@ class BatchAugment:
             for values in (draw.contrast, 255 * draw.brightness)
         )
         images = (images * contrast + brightness).clamp_(0, 255)
-        images = self._noisy(self._blurred(images, draw.sigma), draw)
-        return self._holed(images, draw).round_().to(torch.uint8), points
+        images = self._add_noise(self._blur(images, draw.sigma), draw)
+        return self._cut_out(images, draw).round_().to(torch.uint8), points
 
     def _warp(self, crops: Tensor, affine: np.ndarray) -> Tensor:
-        """(B, C, s, s) float32 views, black outside the stored crop."""
+        """(B, C, s, s) float32 inputs, black outside the stored crop."""
         stored = crops.shape[-1]
         unit = np.array([[self.size / 2, 0, (self.size - 1) / 2], [0, self.size / 2, (self.size - 1) / 2]])
         to_unit = np.array([[2 / stored, 0, 1 / stored - 1], [0, 2 / stored, 1 / stored - 1]])
         theta = geometry.compose(to_unit, geometry.compose(geometry.invert(affine), unit))
         theta = torch.as_tensor(theta, dtype=torch.float32).to(crops.device, non_blocking=True)
         along_x, along_y, start = theta[..., None, None].unbind(2)  # B 2 1 1
-        place = (torch.arange(self.size, device=crops.device) + 0.5) * (2 / self.size) - 1
-        grid = along_x * place + (along_y * place[:, None] + start)  # F.affine_grid, but without its slow matmul
+        position = (torch.arange(self.size, device=crops.device) + 0.5) * (2 / self.size) - 1
+        grid = along_x * position + (along_y * position[:, None] + start)  # F.affine_grid, but without its slow matmul
         return F.grid_sample(crops.float(), grid.permute(0, 2, 3, 1), mode="bilinear", padding_mode="zeros",
                              align_corners=False)
 
-    def _blurred(self, images: Tensor, sigma: np.ndarray) -> Tensor:
+    def _blur(self, images: Tensor, sigma: np.ndarray) -> Tensor:
         rows = np.flatnonzero(sigma)
         if not len(rows):
             return images
@@ -145,15 +145,15 @@ class BatchAugment:
         images[rows] = chosen.view(len(rows), *images.shape[1:])
         return images
 
-    def _noisy(self, images: Tensor, draw: Draw) -> Tensor:
+    def _add_noise(self, images: Tensor, draw: Draw) -> Tensor:
         generator = torch.Generator(images.device)
         for row in np.flatnonzero(draw.noise):
-            generator.manual_seed(int(draw.grain[row]))
-            grain = torch.randn(images.shape[1:], generator=generator, device=images.device)
-            images[row] = (images[row] + 255 * float(draw.noise[row]) * grain).clamp_(0, 255)
+            generator.manual_seed(int(draw.noise_seed[row]))
+            noise = torch.randn(images.shape[1:], generator=generator, device=images.device)
+            images[row] = (images[row] + 255 * float(draw.noise[row]) * noise).clamp_(0, 255)
         return images
 
-    def _holed(self, images: Tensor, draw: Draw) -> Tensor:
+    def _cut_out(self, images: Tensor, draw: Draw) -> Tensor:
         for row, hole in np.argwhere(draw.holes[..., 2] > 0):
             left, top, right, bottom = draw.holes[row, hole].astype(int)
             fill = torch.as_tensor(draw.fill[row, hole], dtype=torch.float32).to(images.device)

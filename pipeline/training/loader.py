@@ -1,4 +1,4 @@
-"""Batches of augmented faces, drawn alike whatever the number of worker processes."""
+"""Batches of augmented faces, the same for any number of worker processes."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,35 +12,36 @@ from pipeline.data.store import CropStore
 from pipeline.models.device import to_images
 from pipeline.training.batch_augment import BatchAugment
 from pipeline.training.distributed import SINGLE, Distributed
+from pipeline.training.settings import Augmentation
 
-Batch = tuple[Tensor, Tensor, Tensor]  # images B C S S uint8, points B K 2 float32 view px, mask B K bool
-Key = tuple[int, np.ndarray, slice]  # seed and faces of a batch, and the part of it that is wanted
+Batch = tuple[Tensor, Tensor, Tensor]  # images B C S S uint8, points B K 2 float32 input px, mask B K bool
+Key = tuple[int, np.ndarray, slice]  # seed and faces of a batch, and this process's shard of it
 
 
 class AlbumentationsBatches(Dataset):
-    """Item (seed, rows, part) is that part of the batch of faces `rows`, augmented one by one from `seed`."""
+    """Item (seed, rows, shard) is a shard of the batch of faces `rows`, augmented one by one from `seed`."""
 
     def __init__(self, store: CropStore, transform: "albumentations.Compose") -> None:  # noqa: F821
         self.store, self.transform = store, transform
 
     def __getitem__(self, key: Key) -> Batch:
-        seed, rows, part = key
+        seed, rows, shard = key
         self.transform.set_random_seed(seed)
-        images, points, masks = [], [], []
-        for crop, points_there in zip(self.store.crops[rows], self.store.points_crop(rows), strict=True):
-            drawn = self.transform(image=crop, keypoints=points_there)
+        images, points = [], []
+        for crop, points_crop in zip(self.store.crops[rows], self.store.points_crop(rows), strict=True):
+            drawn = self.transform(image=crop, keypoints=points_crop)
             images.append(drawn["image"])
             points.append(drawn["keypoints"])
-        images, points = np.stack(images[part]), np.stack(points[part]).astype(np.float32)
+        images, points = np.stack(images[shard]), np.stack(points[shard]).astype(np.float32)
         masks = np.isfinite(points).all(-1)
         points = np.where(masks[..., None], points, 0)
         return to_images(images), torch.from_numpy(points), torch.from_numpy(masks)
 
 
 class TorchBatches(Dataset):
-    """Item (seed, rows, part) is that part of the batch of faces `rows`, augmented at once from `seed`, on `device`.
+    """Item (seed, rows, shard) is a shard of the batch of faces `rows`, augmented at once from `seed` on `device`.
 
-    A GPU keeps the crops where they fill less than half of what is free of its memory.
+    A GPU holds all crops if they fill less than half of its free memory.
     """
 
     def __init__(self, store: CropStore, transform: BatchAugment, device: torch.device) -> None:
@@ -49,10 +50,10 @@ class TorchBatches(Dataset):
             self.resident = to_images(store.crops).to(device)
 
     def __getitem__(self, key: Key) -> Batch:
-        seed, rows, part = key
+        seed, rows, shard = key
         store, rng = self.store, np.random.default_rng(seed)
-        draw = self.transform.draw(rng, len(rows), store.crops.shape[1], store.channels).part(part)
-        rows = rows[part]
+        draw = self.transform.draw(rng, len(rows), store.crops.shape[1], store.channels).part(shard)
+        rows = rows[shard]
         if self.resident is None:
             crops = to_images(store.crops[rows]).to(self.device)
         else:
@@ -67,30 +68,22 @@ Batches = AlbumentationsBatches | TorchBatches
 
 
 def make_batches(
-    store: CropStore, *, backend: str, device: torch.device, flip_indices: Sequence[int], **augmentation: float
+    store: CropStore, augmentation: Augmentation, flip_indices: Sequence[int], device: torch.device
 ) -> Batches:
-    """The augmented batches of a store.
-
-    Args:
-        store: the crops.
-        backend: "albumentations", "torch" or "auto", which is torch: on one core twice as fast at 96 pixels, as fast at
-            128, and without worker processes.
-        device: where the batches are wanted.
-        flip_indices, augmentation: see `augment.build`.
-    """
-    if backend == "albumentations":
+    """Make the augmented batches of a store, on `device` where torch augments them."""
+    if augmentation.backend == "albumentations":
         from pipeline.training.augment import build  # late: albumentations takes a second to import
 
-        return AlbumentationsBatches(store, build(size=store.size, flip_indices=flip_indices, **augmentation))
-    return TorchBatches(store, BatchAugment(size=store.size, flip_indices=flip_indices, **augmentation), device)
+        return AlbumentationsBatches(store, build(store.size, flip_indices, augmentation))
+    return TorchBatches(store, BatchAugment(store.size, flip_indices, augmentation), device)
 
 
 class EpochSampler(Sampler):
-    """Shuffled batches of `rows`; the order and each batch's seed depend on `seed` and `epoch` alone."""
+    """Shuffled batches of `rows`; order and seed of each batch depend on `seed` and `epoch` alone."""
 
     def __init__(self, rows: np.ndarray, batch_size: int, seed: int, distributed: Distributed = SINGLE) -> None:
         self.rows, self.batch_size, self.seed, self.epoch = rows, min(batch_size, len(rows)), seed, 0
-        self.part = distributed.share(self.batch_size)
+        self.shard = distributed.shard(self.batch_size)
 
     def __len__(self) -> int:
         return len(self.rows) // self.batch_size
@@ -100,25 +93,24 @@ class EpochSampler(Sampler):
         order = rng.permutation(self.rows)
         for batch in range(len(self)):
             rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            yield int(rng.integers(2**31)), rows, self.part
+            yield int(rng.integers(2**31)), rows, self.shard
 
 
 def train_loader(
     batches: Batches, rows: Sequence[int], *, batch_size: int, seed: int, workers: int, distributed: Distributed
-) -> tuple[DataLoader, EpochSampler]:
-    """A loader of `Batch`es over faces `rows`, and the sampler whose `epoch` to set before each pass.
+) -> DataLoader:
+    """Load `Batch`es of faces `rows`; set the sampler's `epoch` before each pass.
 
-    `workers` processes augment beside the training; `TorchBatches` needs none. Each of `distributed` gets its share.
+    `workers` processes augment beside the training; `TorchBatches` needs none.
     """
     sampler = EpochSampler(np.asarray(rows), batch_size, seed, distributed)
     workers = 0 if isinstance(batches, TorchBatches) else workers
-    loader = DataLoader(
+    return DataLoader(
         batches, sampler=sampler, batch_size=None, num_workers=workers,
         pin_memory=torch.cuda.is_available() and isinstance(batches, AlbumentationsBatches),
         persistent_workers=workers > 0, worker_init_fn=_one_thread,
-        generator=torch.Generator(),  # else starting workers would draw from the global one, which dropout needs
+        generator=torch.Generator(),  # starting workers would draw from the global one, which dropout uses
     )
-    return loader, sampler
 
 
 def _one_thread(worker: int) -> None:

@@ -6,7 +6,7 @@ import timm
 import torch
 
 from pipeline.common.weights import PACKAGES, rename_weights
-from pipeline.models.backbone import create_backbone
+from pipeline.models.backbone import Backbone
 from tests.conftest import run, succeed
 
 NAME = "tf_efficientnet_lite0"
@@ -40,7 +40,7 @@ def test_the_fetched_weights_are_those_of_the_package(tmp_path, monkeypatch):
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        loaded = create_backbone(NAME, pretrained=str(path), in_chans=3).eval()
+        loaded = Backbone(name=NAME, pretrained=str(path), width=1.0).create(3).eval()
         assert torch.equal(loaded(images), network(images))
 
 
