@@ -13,10 +13,10 @@ from ruamel.yaml import YAML
 
 from pipeline.common.errors import UserError
 from pipeline.data.annotations import BOX
-from pipeline.evaluation.compare import FOLDS_DIFFER, as_json, compare, format_markdown, format_text
+from pipeline.evaluation.compare import FOLDS_DIFFER, as_json, compare, format_comparison
 from pipeline.evaluation.experiments import Experiment, folder_files, load_experiment
 from pipeline.inference.predictions import Predictions
-from stages.compare import LAYOUT, main
+from stages.compare import main
 
 FACES, FOLDS = 60, (2, 5)
 SHAPE = np.array([[0.0, 0], [10, 0], [5, 8]])  # the eyes, 10 px apart, and a nose
@@ -50,7 +50,7 @@ def write(root: Path, errors: dict[str, np.ndarray | float], *, order: np.ndarra
 
 
 def load(root: Path) -> Experiment:
-    return load_experiment(root.name, folder_files(root), **LAYOUT)
+    return load_experiment(root.name, folder_files(root))
 
 
 def test_a_known_difference_is_shown(tmp_path: Path) -> None:
@@ -66,9 +66,9 @@ def test_a_known_difference_is_shown(tmp_path: Path) -> None:
     assert -1.1 < mae.interval.low < mae.interval.difference < mae.interval.high < -0.9
     assert nme.b == pytest.approx(20 * 2**0.5, abs=1e-4)  # 2 px in x and in y, of 10 px between the eyes
     assert {row.better for row in net.rows} == {"a"}
-    assert "new better" in format_text(net) and "no difference" not in format_text(net)
+    assert "new better" in format_comparison(net) and "no difference" not in format_comparison(net)
     assert {row.better for row in ensemble.rows} == {None}
-    assert format_text(ensemble).count("no difference shown") == 6
+    assert format_comparison(ensemble).count("no difference shown") == 6
     (turned, _) = compare(second, first)
     assert {row.better for row in turned.rows} == {"b"}
 
@@ -96,7 +96,8 @@ def test_folds_that_differ_are_left_out(tmp_path: Path) -> None:
     first = load(write(tmp_path / "a", {"net": 1.0, "ensemble": 1.0}, fold=fold))
     (net, _) = compare(first, load(write(tmp_path / "b", {"net": 3.0, "ensemble": 1.0}, fold=moved)))
     assert [row.faces for row in net.rows] == ["fold 0", "all"] * 2
-    assert net.folds_differ and FOLDS_DIFFER in format_text(net) and FOLDS_DIFFER in format_markdown(net)
+    assert net.folds_differ
+    assert FOLDS_DIFFER in format_comparison(net) and FOLDS_DIFFER in format_comparison(net, "markdown")
 
 
 def test_other_faces_points_or_labels_are_an_error_that_says_how(tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ def test_points_without_eyes_missing_points_and_few_groups(tmp_path: Path) -> No
     (net, _) = compare(*sides)
     assert [(row.score, row.faces) for row in net.rows] == [("mae", "fold 0"), ("mae", "fold 1"), ("mae", "all")]
     assert net.rows[1].interval is None and net.rows[1].better is None
-    assert "too few groups" in format_text(net)
+    assert "too few groups" in format_comparison(net)
     known = 3 * (FACES - 2) + 1
     assert net.rows[2].a == pytest.approx((known - 1 + 4) / known)
     assert net.rows[2].interval.difference == pytest.approx(net.rows[2].a)

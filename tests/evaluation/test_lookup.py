@@ -49,8 +49,8 @@ def test_nothing_is_clipped_to_the_photo(tmp_path, table):
         ":2: ImageId '4' is not among the 3 test faces",
         ":3: FeatureName 'nose_tip' is not a point of the skeleton with _x or _y; its names are set by data.skeleton"]),
     ("RowId,ImageId,FeatureName,Location\n", [":1: has a header, but no rows"]),
-    ("", [": is empty; CSV is expected"]),
-    (None, [": cannot be read (No such file or directory); check the path"]),
+    ("", [":1: no column RowId, ImageId, FeatureName; Kaggle's IdLookupTable.csv is expected"]),
+    (None, [": not found; name a file that exists, or run `dvc repro submit`"]),
 ])
 def test_tables_that_do_not_fit(tmp_path, text, problems):
     path = tmp_path / "table.csv"

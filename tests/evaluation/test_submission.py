@@ -56,8 +56,7 @@ def test_without_test_faces_there_is_only_the_header(tmp_path: Path) -> None:
     assert "0 faces × 68 points = 0 rows" in check(path, FACES[:0], 68)
 
 
-def test_points_that_are_not_finite_are_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.common.pieces.PIECE", 1)
+def test_points_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
     points = POINTS.copy()
     points[1:, 1, 0] = np.nan
     with pytest.raises(UserError, match="2 faces have points that are not finite, the first is face 1;"):
@@ -82,7 +81,7 @@ def test_a_good_file_passes(tmp_path: Path) -> None:
         (lambda lines: [*lines[:3], "2,nan", *lines[4:]], ["line 4: Predicted is 'nan', not a finite"]),
         (lambda lines: [*lines[:3], "2,-inf", *lines[4:]], ["line 4: Predicted is '-inf', not a finite"]),
         (lambda lines: [*lines[:3], "2,", *lines[4:]], ["line 4: Predicted is '', not a finite"]),
-        (lambda lines: [*lines[:3], "2,x", *lines[4:]], ["line 4: Predicted is 'x', not a number"]),
+        (lambda lines: [*lines[:3], "2,x", *lines[4:]], ["line 4: Predicted is 'x', not a finite number"]),
         (lambda lines: [*lines[:3], "2,1,5", *lines[4:]], ["line 4: 3 fields, but must be 2"]),
         (lambda lines: [], ["the header is ''", "0 rows after the header"]),
     ],
@@ -116,7 +115,7 @@ def test_many_problems_are_counted_and_a_missing_file_is_named(tmp_path: Path) -
         (lambda points: points[..., ::-1], "x and y look swapped"),
         (lambda points: (points - BOXES[:, None, :2]) / BOXES[:, None, 2:], "look normalised"),
         (lambda points: points - BOXES[:, None, :2], "counted from the box"),
-        (lambda points: transform(crop_affine(BOXES, size=128, margin=1.4), points), "are the numbers in photo pixels"),
+        (lambda points: transform(crop_affine(BOXES, size=128, margin=1.4), points), "are the numbers in image pixels"),
         (lambda points: points[[1, 2, 0]], "the faces in the order of the test annotations"),
     ],
 )

@@ -13,14 +13,15 @@ from click.testing import CliRunner
 from ruamel.yaml import YAML
 
 from pipeline.common.errors import UserError
+from pipeline.common.paths import Paths
 from pipeline.data.annotations import BOX, csv_points, dlib_xml
 from pipeline.data.crops import write_crops
 from pipeline.data.store import CropStore
-from pipeline.inference.annotate import choose_members, name_photos
-from pipeline.inference.predict import predict_points
+from pipeline.inference.annotate import choose_members, name_images
+from pipeline.inference.predict import load_predictor
 from pipeline.inference.shape import ShapeCorrection
 from pipeline.models import build_model
-from pipeline.models.checkpoint import load_model, save_model
+from pipeline.models.checkpoint import save_model
 from pipeline.models.device import make_runtime
 from pipeline.params import load_params
 from stages.annotate import main
@@ -73,11 +74,11 @@ def boxed_faces():
 def predictions(name, fold, faces):
     """(N, 68, 2) points by one fold, the pipeline's own way."""
     params = load_params(Path("params.yaml"))
-    write_crops(faces, Path("photos"), Path("crops"), **params.crop.model_dump(), jobs=1)
-    network, codec, _ = load_model(Path(f"runs/{name}/fold{fold}"))
+    write_crops(faces, Path("photos"), Path("crops"), params.crop, jobs=1)
     store = CropStore.open(Path("crops"))
-    return predict_points(network, codec, store, range(len(store)), flip_indices=params.data.get_skeleton().flip,
-                          runtime=make_runtime("cpu", "float32"), **params.predict.model_dump())[0].astype(np.float64)
+    predictor = load_predictor(Paths().run(name, fold), store, flip_indices=params.data.get_skeleton().flip,
+                               runtime=make_runtime("cpu", "float32"), tta=params.predict)
+    return predictor.predict(store, range(len(store))).points.astype(np.float64)
 
 
 def test_the_ensembles_points_come_back_from_both_files(inside):
@@ -89,7 +90,7 @@ def test_the_ensembles_points_come_back_from_both_files(inside):
                  for name, share in WEIGHTS["test"].items())
     from_xml, from_csv = dlib_xml.read(Path("annotated/points.xml"), 68), csv_points.parse(Path("annotated/points.csv"))
     assert not from_csv[1]
-    root = name_photos([Path(photo) for photo in photos])[0]
+    root = name_images([Path(photo) for photo in photos])[0]
     order = [face for image in dict.fromkeys(faces.faces.image) for face in np.flatnonzero(faces.faces.image == image)]
     for found in (from_xml, from_csv[0]):
         np.testing.assert_allclose(found.keypoints, wanted[order], atol=2e-3)
@@ -189,7 +190,7 @@ def test_photos_without_a_face_are_named_and_fail_only_together(inside, monkeypa
 def test_models_of_other_crops_or_points_are_refused(inside):
     photo = f"photos/{boxed_faces().faces.image[0]}"
     editor = YAML()
-    for section, key, value, message in (("crop", "size", 64, "crops of 32 pixels"),
+    for section, key, value, message in (("crop", "size", 64, "other crops: of 32 pixels"),
                                          ("data", "skeleton", "kaggle15", "trained on 68 points")):
         values = editor.load(ROOT / "presets" / "sample.yaml")
         values["crop"]["size"] = 32
@@ -200,17 +201,18 @@ def test_models_of_other_crops_or_points_are_refused(inside):
 
 
 def test_an_ensemble_of_other_models_is_refused(tmp_path):
-    (tmp_path / "weights.json").write_text(json.dumps(WEIGHTS))
+    (tmp_path / "ensemble").mkdir()
+    (tmp_path / "ensemble" / "weights.json").write_text(json.dumps(WEIGHTS))
     with pytest.raises(UserError, match="blends resnet, unet, but the params train unet"):
-        choose_members(tmp_path, tmp_path, ["unet"], [0])
+        choose_members(Paths(root=tmp_path), ["unet"], [0])
 
 
 def test_names_are_relative_to_the_deepest_folder_of_all(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    root, names = name_photos([Path("x/a.jpg"), Path("../b.jpg"), tmp_path / "x" / "y" / "a.jpg"])
+    root, names = name_images([Path("x/a.jpg"), Path("../b.jpg"), tmp_path / "x" / "y" / "a.jpg"])
     assert root == tmp_path.parent
     assert list(names.values()) == [f"{tmp_path.name}/x/a.jpg", "b.jpg", f"{tmp_path.name}/x/y/a.jpg"]
-    assert name_photos([Path("x/a.jpg")])[1] == {Path("x/a.jpg"): "a.jpg"}
+    assert name_images([Path("x/a.jpg")])[1] == {Path("x/a.jpg"): "a.jpg"}
 
 
 def test_a_photo_is_never_overwritten(inside):

@@ -90,7 +90,7 @@ def test_a_photo_without_a_box_in_the_file_and_files_that_are_none(photos: Path)
 def test_photos_that_are_no_photos(photos: Path) -> None:
     Path("text.jpg").write_text("no photo")
     found = problems([Path("gone.jpg"), Path("text.jpg")], [], table("a.png,1,2,3,4"))
-    assert "gone.jpg: missing" in found and "text.jpg: not a readable image" in found
+    assert "gone.jpg: missing" in found and "text.jpg: unreadable" in found
 
 
 def test_the_detector_is_asked_where_no_box_is_given(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.common.errors import UserError
 from pipeline.data.annotations import BOX, dlib_xml
-from pipeline.data.images import read_photo
+from pipeline.data.images import read_image
 from pipeline.inference.detect import load_detector
 from tests.conftest import DATA
 
@@ -27,7 +27,7 @@ def test_it_finds_the_faces_of_dlibs_examples_and_their_boxes():
     faces, find = dlib_xml.read(folder / "training_with_face_landmarks.xml").faces, load_detector()
     for image in ("2007_007763.jpg", "2008_001322.jpg"):
         labelled = faces.loc[faces.image == image, BOX].to_numpy()
-        found = find(read_photo(folder / image, "rgb"))
+        found = find(read_image(folder / image, "rgb"))
         assert len(found) == len(labelled) >= 2
         assert found[:, 0].tolist() == sorted(found[:, 0])
         assert all(max(overlap(one, other) for other in found) > 0.6 for one in labelled)

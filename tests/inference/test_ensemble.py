@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.common.errors import UserError
-from pipeline.inference.ensemble import build_ensemble, fit_weights, read_fold
+from pipeline.inference.ensemble import build_ensemble, fit_weights
 from pipeline.inference.predictions import Predictions, Runs
 
 FACES, POINTS = 60, 5
@@ -46,18 +46,6 @@ def test_mean_averages_folds_within_a_model_first() -> None:
     # OOF: a and b lie 2 px from their mean in x and in y.
     assert found.oof.spread == pytest.approx(8**0.5, abs=1e-4)
 
-
-@pytest.mark.parametrize("blend", ["median", "weights"])
-def test_faces_blended_in_pieces_are_those_blended_at_once(monkeypatch, blend) -> None:
-    rng = np.random.default_rng(1)
-    oof = runs({"a": TRUTH + rng.normal(size=TRUTH.shape), "b": TRUTH + rng.normal(size=TRUTH.shape)}, spread=1)
-    test, how = on_test({"a": [0, 3, 6], "b": [9, 9, 10]}, spread=2), {"ridge": 1.0, "flip_indices": np.arange(POINTS)}
-    whole = build_ensemble(oof, test, TRUTH, FOLD, blend, **how)
-    monkeypatch.setattr("pipeline.common.pieces.PIECE", 7)
-    pieces = build_ensemble(oof, test, TRUTH, FOLD, blend, **how)
-    for part in ("oof", "test"):
-        for name in ("face", "points", "spread"):
-            np.testing.assert_allclose(getattr(getattr(pieces, part), name), getattr(getattr(whole, part), name), 1e-6)
 
 
 def test_spread_adds_the_members_own() -> None:
@@ -171,11 +159,3 @@ def test_predicting_faces_it_trained_on_is_refused() -> None:
 def test_an_unknown_blend_lists_the_known() -> None:
     with pytest.raises(UserError, match="choose one of mean, median, weights"):
         build_ensemble({}, {}, TRUTH, FOLD, "max")
-
-
-def test_fold_table_must_be_that_of_the_crops(tmp_path) -> None:
-    path = tmp_path / "folds.csv"
-    path.write_text("face,group,fold\n2,0,5\n0,0,7\n1,1,5\n")
-    assert read_fold(path, 3).tolist() == [7, 5, 5]
-    with pytest.raises(UserError, match="each of the 4 train faces once"):
-        read_fold(path, 4)

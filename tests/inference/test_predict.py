@@ -1,3 +1,5 @@
+"""Test-time augmentation on made-up networks whose answers are known."""
+
 from dataclasses import replace
 
 import numpy as np
@@ -6,7 +8,8 @@ import torch
 from torch import nn
 
 from pipeline.common.errors import UserError
-from pipeline.inference.predict import predict_points
+from pipeline.inference.predict import Predictor
+from pipeline.inference.tta import TTA
 from pipeline.keypoints import geometry
 from pipeline.models.codecs import Regression
 from pipeline.models.device import Runtime
@@ -37,9 +40,12 @@ class Constant(nn.Module):
         return CODEC.encode(torch.tensor([[[10.0, 4.0], [20.0, 4.0], [16.0, 9.0]]]).expand(len(images), -1, -1))
 
 
-def predict(network, store, **options):
-    options = {"batch_size": 5, "flip": False} | options
-    return predict_points(network, CODEC, store, np.arange(8), flip_indices=FLIP_INDICES, runtime=RUNTIME, **options)
+def predict(network, store, rows=range(8), flip_indices=FLIP_INDICES, **tta):
+    """Points and spread."""
+    predictor = Predictor(network=network, codec=CODEC, flip_indices=flip_indices, runtime=RUNTIME,
+                          tta=TTA(**{"batch_size": 5, "flip": False} | tta))
+    found = predictor.predict(store, rows)
+    return found.points, found.spread
 
 
 def test_points_come_back_in_photo_pixels(store):
@@ -50,8 +56,7 @@ def test_points_come_back_in_photo_pixels(store):
 
 
 def test_no_faces_have_no_points(store):
-    points, spread = predict_points(
-        Constant(), CODEC, store, [], flip_indices=FLIP_INDICES, runtime=RUNTIME, batch_size=5, flip=True)
+    points, spread = predict(Constant(), store, [], flip=True)
     assert points.shape == (0, 3, 2) and spread.shape == (0, 3) and points.dtype == spread.dtype == np.float32
 
 
@@ -66,10 +71,8 @@ def test_flipping_averages_the_mirrored_answer_with_names_swapped(store):
 
 def test_a_picture_mirrored_by_test_time_augmentation_is_the_picture(store):
     """Without names to swap, what is found in the picture is found at the same place in its mirror image."""
-    plain, _ = predict_points(
-        Brightest(), CODEC, store, np.arange(8), flip_indices=np.arange(3), runtime=RUNTIME, batch_size=8, flip=False)
-    both, spread = predict_points(
-        Brightest(), CODEC, store, np.arange(8), flip_indices=np.arange(3), runtime=RUNTIME, batch_size=8, flip=True)
+    plain, _ = predict(Brightest(), store, flip_indices=np.arange(3))
+    both, spread = predict(Brightest(), store, flip_indices=np.arange(3), flip=True)
     unique = spread.max(1) < 1e-3  # faces whose brightest and darkest pixel is the only one
     assert unique.sum() >= 4
     np.testing.assert_allclose(both[unique], plain[unique], atol=1e-3)
