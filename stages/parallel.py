@@ -19,7 +19,7 @@ from stages.cli import Command
               help="This machine (loky), or a cluster.")
 @click.option("--address", help="Of a running Ray cluster or Dask scheduler.  [default: started here]")
 def main(jobs: int | None, gpus: str, backend: str, address: str | None) -> None:
-    """Do what `dvc repro` does, with the folds of all models side by side.
+    """Do what `dvc repro` does, with the folds of all models in parallel.
 
     First whatever comes before training, then each stale fold (train, predict) as a `dvc repro` of its own, likewise
     those of the models on aligned crops, then the rest. A fold that fails stops neither the others nor is forgotten:

@@ -48,12 +48,13 @@ def competition(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store(competition: Path, tmp_path_factory: pytest.TempPathFactory):
     """The train part of the tiny competition, cropped to 32 pixels."""
     from pipeline.data.annotations import dlib_xml
-    from pipeline.data.crops import write_crops
+    from pipeline.data.crops import CropGeometry, write_crops
     from pipeline.data.store import CropStore
 
     folder = tmp_path_factory.mktemp("crops") / "train"
     annotations = dlib_xml.read(competition / "train.xml", 68)
-    write_crops(annotations, competition, folder, size=32, margin=1.4, shift_y=0.1, padding=1.5, color="grey", jobs=1)
+    geometry = CropGeometry(size=32, margin=1.4, shift_y=0.1, padding=1.5, color="grey")
+    write_crops(annotations, competition, folder, geometry, jobs=1)
     return CropStore.open(folder)
 
 

@@ -1,1 +1,1 @@
-"""Errors, atomic files, parallel work and pretrained weights."""
+"""Errors, atomic files, tables, parallel work and pretrained weights."""

@@ -1,4 +1,4 @@
-"""Commands side by side through joblib: on this machine's cores and GPUs, or on a Ray or Dask cluster."""
+"""Commands in parallel through joblib: on this machine's cores and GPUs, or on a Ray or Dask cluster."""
 
 import multiprocessing
 import os
@@ -79,12 +79,12 @@ def run_all(
 
 
 def environment() -> dict[str, str]:
-    """This process's environment, in which `python` is its Python."""
+    """Return this process's environment, in which `python` is its Python."""
     return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
 def last_line(log: Path, start: str = "") -> str:
-    """The last line of a log that says something and begins with `start`; a bar's lines end with carriage returns."""
+    """Return the last line of a log that begins with `start` and is not blank; a bar ends its with carriage returns."""
     if not log.is_file():
         return ""
     with log.open("rb") as file:
@@ -112,7 +112,7 @@ def _run(item: Item, folder: Path, slots: Queue | None) -> Outcome:
 
 @contextmanager
 def _backend(name: str, address: str | None, jobs: int) -> Iterator[dict]:
-    """What `parallel_config` needs, while the cluster is there."""
+    """Yield the arguments of `parallel_config` while the cluster is up."""
     if name == "loky":
         yield {"backend": "loky"}
         return

@@ -16,7 +16,8 @@ def format_table(
         return "\n".join(["<table>", *(f"<tr>{''.join(line)}</tr>" for line in tagged), "</table>"])
     if style == "markdown":
         rule = ["---", *["---:"] * (len(heads) - 1)]
-        return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in (lines[0], rule, *lines[1:]))
+        lines = [lines[0], rule, *lines[1:]]
+        return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
                      for line in lines)

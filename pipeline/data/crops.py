@@ -62,13 +62,16 @@ class LabelOffset:
     mirrored: str | None = None
 
 
+NO_OFFSET = LabelOffset()
+
+
 def store_size(size: int, padding: float) -> int:
     """Compute the side of the stored crop: at least `padding` times `size`, the border on each side a whole number."""
     return size + 2 * int(np.ceil(size * (padding - 1) / 2))
 
 
 def write_crops(
-    annotations: Annotations, root: Path, folder: Path, geometry: CropGeometry, labels: LabelOffset = LabelOffset(),
+    annotations: Annotations, root: Path, folder: Path, geometry: CropGeometry, labels: LabelOffset = NO_OFFSET,
     jobs: int = -1,
 ) -> None:
     """Cut every face by its box: see `crop_affine` and `write_store`."""
@@ -79,7 +82,7 @@ def write_crops(
 
 def write_store(
     annotations: Annotations, root: Path, folder: Path, affines: np.ndarray, geometry: CropGeometry,
-    labels: LabelOffset = LabelOffset(), jobs: int = -1,
+    labels: LabelOffset = NO_OFFSET, jobs: int = -1,
 ) -> None:
     """Cut every face and write a crop store to `folder`, atomically.
 

@@ -1,4 +1,4 @@
-"""Groups of faces that must stay on one side of a split, and folds that keep them there.
+"""Grouped, stratified folds: no group of near-duplicates or of one photo crosses folds.
 
 Faces belong together when they are from one photo by name (PHOTO_FACE, `_mirror`) or when their pictures are
 identical or mirrored near-duplicates by content, whatever they are called. N: faces, P: pairs, S: side of a crop.
@@ -30,7 +30,7 @@ BLOCK = 128  # faces compared with all others at once; bounds the memory
 
 
 def photo_names(images: Sequence[str], pattern: str | None = None) -> list[str]:
-    """The photo that each image shows, from its path.
+    """Name the photo that each image shows, from its path.
 
     Args:
         images: paths relative to the data folder.
@@ -56,13 +56,13 @@ def photo_names(images: Sequence[str], pattern: str | None = None) -> list[str]:
 
 
 def near_duplicate_pairs(
-    photos: np.ndarray, crops: np.ndarray, *, centre: float = 2 / 3,
+    images: np.ndarray, crops: np.ndarray, *, centre: float = 2 / 3,
     max_distance: int = MAX_DISTANCE, min_correlation: float = MIN_CORRELATION,
 ) -> np.ndarray:
-    """Faces whose whole photos, or whose faces, are the same picture, mirrored or not.
+    """Find faces whose whole images, or whose crops, are the same picture, mirrored or not.
 
     Args:
-        photos: (N, 32, 32) uint8 grey thumbnails of the whole photos.
+        images: (N, 32, 32) uint8 grey thumbnails of the whole images.
         crops: (N, S, S) grey or (N, S, S, 3) RGB uint8.
         centre: the share of a crop's side that is compared, about its middle; best about the face box.
         max_distance, min_correlation: see `similar_pairs`.
@@ -70,8 +70,8 @@ def near_duplicate_pairs(
     Returns:
         (P, 2) int64, first < second, sorted, without repetition.
     """
-    found = [similar_pairs(images, max_distance=max_distance, min_correlation=min_correlation)
-             for images in (photos, centre_thumbnails(crops, centre))]
+    found = [similar_pairs(part, max_distance=max_distance, min_correlation=min_correlation)
+             for part in (images, centre_thumbnails(crops, centre))]
     return np.unique(np.concatenate(found), axis=0)
 
 
@@ -89,7 +89,7 @@ def centre_thumbnails(crops: np.ndarray, centre: float) -> np.ndarray:
 def similar_pairs(
     images: np.ndarray, *, max_distance: int = MAX_DISTANCE, min_correlation: float = MIN_CORRELATION,
 ) -> np.ndarray:
-    """Pairs of grey images (N, H, W) that show the same, mirrored or not.
+    """Find pairs of grey images (N, H, W) that show the same, mirrored or not.
 
     Candidates are those whose perceptual hashes differ in at most `max_distance` of 64 bits; of them, pairs remain
     whose pixels have a normalised correlation of at least `min_correlation`. An image without contrast has none.
@@ -112,7 +112,7 @@ def similar_pairs(
 
 
 def perceptual_hash(images: np.ndarray) -> np.ndarray:
-    """pHash of grey images, (N, H, W) → (N,) uint64.
+    """Compute the pHash of grey images, (N, H, W) → (N,) uint64.
 
     Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions, 2010. One bit for each
     of the 8×8 lowest frequencies of the cosine transform: is it above their median? The mean brightness is left out
@@ -131,7 +131,7 @@ def _standardised(images: np.ndarray) -> np.ndarray:
 
 
 def groups(photos: Sequence[str], pairs: np.ndarray) -> np.ndarray:
-    """(N,) int64 group of each face: connected by the same photo name or by a pair (P, 2), directly or in steps.
+    """Group faces, (N,) int64: connected by the same photo name or by a pair (P, 2), directly or in steps.
 
     Groups are numbered by first appearance.
     """
@@ -147,7 +147,7 @@ def groups(photos: Sequence[str], pairs: np.ndarray) -> np.ndarray:
 
 
 def strata(source: Sequence[str], width: np.ndarray, height: np.ndarray, *, bins: int = 3) -> np.ndarray:
-    """(N,) int64 stratum of each face: its source and, within the source, the third its box size falls in."""
+    """Number strata, (N,) int64: the source of a face and, within the source, the third its box size falls in."""
     table = pd.DataFrame({"source": np.asarray(source, dtype=object), "side": np.sqrt(np.multiply(width, height))})
     rank = table.groupby("source").side.rank(method="average", pct=True)
     third = np.ceil(rank.to_numpy() * bins - 1e-9).astype(np.int64) - 1
@@ -155,7 +155,7 @@ def strata(source: Sequence[str], width: np.ndarray, height: np.ndarray, *, bins
 
 
 def assign_folds(group: np.ndarray, stratum: np.ndarray, folds: Sequence[int], seed: int) -> np.ndarray:
-    """(N,) int64 fold of each face, one of `folds`: no group crosses folds, strata are spread evenly.
+    """Assign faces to folds, (N,) int64, each one of `folds`: no group crosses folds, strata are spread evenly.
 
     Strata with fewer faces than folds are counted to the most common one.
 
@@ -189,7 +189,7 @@ def check_folds(group: np.ndarray, fold: np.ndarray, folds: Sequence[int]) -> No
 
 
 def fold_table(fold: np.ndarray, group: np.ndarray, source: Sequence[str]) -> pd.DataFrame:
-    """One row a fold and a last one, `all`: numbers of faces and groups, and of faces from each source."""
+    """Count by fold, a row each and a last one, `all`: numbers of faces and groups, and of faces from each source."""
     table = pd.DataFrame({"fold": fold, "group": group, "source": np.asarray(source, dtype=object)})
     rows = {"faces": table.groupby("fold").size(), "groups": table.groupby("fold").group.nunique()}
     counts = pd.concat([pd.DataFrame(rows), pd.crosstab(table.fold, table.source)], axis=1)
@@ -200,7 +200,7 @@ def fold_table(fold: np.ndarray, group: np.ndarray, source: Sequence[str]) -> pd
 def split_faces(
     store: CropStore, *, folds: Sequence[int], seed: int, photo_pattern: str | None, near_duplicates: bool
 ) -> pd.DataFrame:
-    """The fold table of a crop store: `face`, `group` and `fold`, with no group in two folds.
+    """Make the fold table of a crop store: `face`, `group` and `fold`, with no group in two folds.
 
     Args:
         store: the train part.

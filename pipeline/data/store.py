@@ -1,7 +1,7 @@
-"""Crop store: every face cut from its photo once, by one affine, memory-mapped.
+"""Crop store: every face cut from its image once, by one affine, memory-mapped.
 
 The stored crop is wider than the network's input, so that augmentation can rotate and shift it without running out of
-photo: a store of S pixels holds the input of `size` pixels in its exact middle.
+image: a store of S pixels holds the input of `size` pixels in its exact middle.
 """
 
 import json
@@ -23,12 +23,12 @@ class CropStore:
     """One part (train or test) of the crops on disk.
 
     Attributes:
-        size: side of the view, in pixels.
+        size: side of the input, in pixels.
         crops: (N, S, S) grey or (N, S, S, 3) RGB uint8, memory-mapped; S ≥ size, of the same parity.
-        photos: (N, 32, 32) uint8 grey thumbnail of each face's whole photo, memory-mapped.
+        photos: (N, 32, 32) uint8 grey thumbnail of each face's whole image, memory-mapped.
         faces: one row a face: `face`, `image`, box, `photo_width`, `photo_height`, `source`, and `m00`…`m12`, the
-            affine photo → crop; of the photo's labels, where they are offset.
-        keypoints: (N, K, 2) float32 in photo pixels, memory-mapped, NaN where missing; None where the part has boxes
+            affine label → stored crop; of the image's pixels, unless the labels are offset.
+        keypoints: (N, K, 2) float32 in image pixels, memory-mapped, NaN where missing; None where the part has boxes
             only.
     """
 
@@ -48,21 +48,21 @@ class CropStore:
 
     @property
     def border(self) -> int:
-        """Pixels of store around the view, on each side."""
+        """Pixels of stored crop around the input, on each side."""
         return (self.crops.shape[1] - self.size) // 2
 
     @cached_property
     def affines(self) -> np.ndarray:
-        """(N, 2, 3) float64, photo → stored crop."""
+        """(N, 2, 3) float64, image → stored crop."""
         return self.faces[AFFINE].to_numpy(np.float64).reshape(-1, 2, 3)
 
     @cached_property
     def input_affines(self) -> np.ndarray:
-        """(N, 2, 3) float64, photo → view."""
+        """(N, 2, 3) float64, image → input."""
         return geometry.compose(geometry.translation(-self.border, -self.border), self.affines)
 
     def points_crop(self, rows: np.ndarray) -> np.ndarray:
-        """(M, K, 2) float32, the keypoints of M faces in pixels of their stored crops, NaN where missing."""
+        """Map the keypoints of M faces to crop pixels: (M, K, 2) float32, NaN where missing."""
         return geometry.transform(self.affines[rows], self.keypoints[rows]).astype(np.float32)
 
     @classmethod
@@ -82,11 +82,11 @@ class CropStore:
 
 
 def _map(path: Path) -> np.ndarray:
-    """The array of an npy file, memory-mapped, not to be written to."""
+    """Memory-map an npy file, read-only."""
     return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
 
 
 def center_input(crops: np.ndarray, size: int) -> np.ndarray:
-    """The un-augmented view: the exact middle of stored crops (N, S, S[, 3]) → (N, size, size[, 3])."""
+    """Cut the un-augmented input from the exact middle of stored crops (N, S, S[, 3]) → (N, size, size[, 3])."""
     border = (crops.shape[1] - size) // 2
     return crops[:, border : border + size, border : border + size]

@@ -1,6 +1,6 @@
 """Left/right pairs from labelled faces: which points swap when the mean face is mirrored.
 
-Legend: N faces, K points, (N, K, 2) in photo pixels, NaN where missing. Inside, a point is a complex number x + iy.
+Legend: N faces, K points, (N, K, 2) in image pixels, NaN where missing. Inside, a point is a complex number x + iy.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ SYMMETRIC = 0.2  # largest distance, root mean square, of a mean face to its mir
 
 
 def mean_shape(keypoints: np.ndarray) -> np.ndarray:
-    """(K, 2) the mean face: root mean square radius 1, around (0, 0), turned as the faces are; NaN where never seen.
+    """Align and average faces: (K, 2) around (0, 0), of root mean square radius 1; NaN where never seen.
 
     Generalised Procrustes analysis (Gower, Psychometrika 1975): each face is moved, turned and scaled to the mean by
     the points it has. The first mean is that of the faces with most points.
@@ -32,21 +32,21 @@ def mean_shape(keypoints: np.ndarray) -> np.ndarray:
 
 
 def infer_pairs(keypoints: np.ndarray) -> np.ndarray:
-    """(K,) int64, each point's partner in the mirror image; points near the middle line are their own.
+    """Infer the flip indices (K,) int64 of labelled faces; points near the middle line are their own.
 
     The mean face is mirrored about the line that fits best, and its points are matched to those of the mirror image
-    at the least sum of squared distances. The result is an involution: a partner's partner is the point itself.
+    at the least sum of squared distances. The result is an involution.
     """
     return _match(mean_shape(keypoints))[0]
 
 
 def mirror_problems(keypoints: np.ndarray, skeleton: Skeleton) -> list[str]:
-    """What the labelled faces say against the skeleton's pairs, a message a pair; none where they agree.
+    """Check the skeleton's pairs against labelled faces; return a message a pair, none where they agree.
 
     The last message has the pairs of the mean face, to be copied; where the skeleton has no pairs, it is the only one.
-    A pair is reported where a point's mirror image lies clearly nearer to another point than to its partner, so that
-    labels of a few faces, which are never quite symmetric, raise no alarm. Fewer than `FEWEST` faces say nothing, nor
-    do faces that all look to one side.
+    A pair is reported where a point's mirror image lies clearly nearer to another point than to the skeleton's, since
+    labels of a few faces are never quite symmetric. Fewer than `FEWEST` faces are not judged, nor are faces that all
+    look to one side.
     """
     if len(keypoints) < FEWEST:
         return []
@@ -73,7 +73,7 @@ def mirror_problems(keypoints: np.ndarray, skeleton: Skeleton) -> list[str]:
 
 
 def _match(shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(K,) the partner of each point of a mean face, and (K, 2) where the mirror image of each lies."""
+    """Return the flip indices (K,) of a mean face, and (K, 2) where the mirror image of each point lies."""
     flip_indices, mirrored = np.arange(len(shape)), np.full_like(shape, np.nan)
     seen = np.flatnonzero(np.isfinite(shape).all(-1))
     points = shape[seen, 0] + 1j * shape[seen, 1]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.data.annotations import BOX, Annotations, Layout, formats
+from pipeline.data.annotations import ANY, BOX, Annotations, Layout, formats
 from pipeline.data.images import Images
 from pipeline.data.symmetry import mirror_problems
 from pipeline.keypoints.skeleton import Skeleton
@@ -18,13 +18,13 @@ FAR = 1.5  # box sizes from the middle of the box: beyond it, a point belongs to
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What was found in one annotation file.
+    """Findings in one annotation file.
 
     Attributes:
         file: the annotation file.
         faces, images: how many were read.
         problems: what must be fixed, one message each: file, line, face, what is wrong.
-        notes: what is unusual but fine → how often.
+        notes: what is unusual but valid → how often.
     """
 
     file: Path
@@ -35,7 +35,7 @@ class Report:
 
 
 def validate_files(
-    root: Path, train: str, test: str | None, skeleton: Skeleton | None, layout: Layout = Layout(), *, jobs: int = -1
+    root: Path, train: str, test: str | None, skeleton: Skeleton | None, layout: Layout = ANY, *, jobs: int = -1
 ) -> list[Report]:
     """Read and check the annotations of a competition: `train` with K points a face, `test` with or without.
 
@@ -65,7 +65,7 @@ def validate_files(
 def validate(
     annotations: Annotations, root: Path, num_points: int | None, *, file: Path, labelled: bool = True, jobs: int = -1,
 ) -> Report:
-    """Check faces, and decode every photo of theirs.
+    """Check faces, and decode every image of theirs.
 
     Args:
         annotations: N faces; the index of `faces` is the number that messages give a face.
@@ -91,7 +91,7 @@ def validate(
 
 
 def _pair_problems(keypoints: np.ndarray | None, skeleton: Skeleton) -> list[str]:
-    """What the faces say against the left/right pairs; nothing where there are no faces with the skeleton's points."""
+    """Check the left/right pairs against the faces; nothing where there are no faces with the skeleton's points."""
     if keypoints is None or keypoints.shape[1] != skeleton.num_points:
         return []
     seen = np.isfinite(keypoints).all(axis=2).any(axis=1)
@@ -112,7 +112,7 @@ def _listed(indices: np.ndarray) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Checker:
-    """Faces as arrays: box (N, 4), size (N, 2) of the photo, points (N, K, 2) with K = 0 where there are none."""
+    """Faces as arrays: box (N, 4), size (N, 2) of the image, points (N, K, 2) with K = 0 where there are none."""
 
     faces: pd.DataFrame
     box: np.ndarray
@@ -130,7 +130,7 @@ class _Checker:
         return f"{face['where']}: face {self.faces.index[row]} ({face['image']}): {text}"
 
     def boxes(self) -> Iterator[tuple[int, str]]:
-        """Rows and problems of boxes: not finite, without area, outside the photo, twice."""
+        """Rows and problems of boxes: not finite, without area, outside the image, twice."""
         low, high = self.box[:, :2], self.box[:, :2] + self.box[:, 2:]
         outside = self.solid & ((high <= 0) | (low >= self.size)).any(axis=1)
         for row in np.flatnonzero(~np.isfinite(self.box).all(axis=1)):
@@ -177,16 +177,16 @@ class _Checker:
                        f"{num_points}; choose the skeleton of this file")
 
     def notes(self) -> dict[str, int]:
-        """What is unusual but fine → number of faces (of photos, where it says so)."""
+        """What is unusual but valid → number of faces (of images, where it says so)."""
         low, high = self.box[:, :2], self.box[:, :2] + self.box[:, 2:]
         apart = self.points < low[:, None] - 0.5, self.points > high[:, None] - 0.5
-        photo = self.points < -0.5, self.points > self.size[:, None] - 0.5
+        image = self.points < -0.5, self.points > self.size[:, None] - 0.5
         missing = np.isnan(self.points).any(axis=2)
         return {
             "box over the edge of the image": int((self.solid & ((low < 0) | (high > self.size)).any(axis=1)).sum()),
             "box not square": int((self.solid & (self.box[:, 2] != self.box[:, 3])).sum()),
             "points outside the box": int((apart[0] | apart[1]).any(axis=(1, 2)).sum()),
-            "points outside the image": int((photo[0] | photo[1]).any(axis=(1, 2)).sum()),
+            "points outside the image": int((image[0] | image[1]).any(axis=(1, 2)).sum()),
             "some points missing": int((missing.any(axis=1) & ~missing.all(axis=1)).sum()),
             "images with several faces": int((self.faces.image.value_counts() > 1).sum()),
         }

@@ -107,8 +107,8 @@ def _draw_test(out: Path, results: Results, skeleton: Skeleton) -> list[Figure]:
         return []
     title = "Test faces: prediction red" if results.solution is None else "Test faces: truth green, prediction red"
     faces.draw_faces(
-        out / "test.png", results.test, rows, results.ensemble.test, skeleton, results.solution,
-        [f"face {row}" for row in rows], title,
+        out / "test.png", results.test, {row: f"face {row}" for row in rows.tolist()}, results.ensemble.test, skeleton,
+        results.solution, title,
     )
     return [("test.png", "Test faces", "The ensemble, on faces drawn at random.")]
 
@@ -136,10 +136,8 @@ def _draw_network(out: Path, skeleton: Skeleton, model: str, member: Member) -> 
         figures.append((f"filters-{model}.png", f"First filters of {model}", f"Of {run.name}."))
     if codec.spatial:
         rows = _random_rows(len(store), NUM_HEATMAPS)
-        maps, points = heatmaps.heatmaps(network, codec, store, rows)
-        extent = heatmaps.cell_extent(codec)
-        faces.draw_heatmaps(
-            out / f"heatmaps-{model}.png", store, rows, maps, points, skeleton, extent=extent, label=model)
+        maps = heatmaps.compute_heatmaps(network, codec, store, rows)
+        faces.draw_heatmaps(out / f"heatmaps-{model}.png", store, maps, skeleton, label=model)
         note = f"Of {run.name}, on train faces drawn at random; white is the decoded point."
         figures.append((f"heatmaps-{model}.png", f"Heatmaps of {model}", note))
     return figures

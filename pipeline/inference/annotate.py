@@ -28,7 +28,7 @@ from pipeline.inference.shape import ShapeCorrection
 from pipeline.inference.tta import TTA
 from pipeline.keypoints.skeleton import Skeleton
 from pipeline.models.device import Runtime
-from pipeline.plots.faces import draw_photo
+from pipeline.plots.faces import draw_image
 
 CSV, XML = "points.csv", "points.xml"
 
@@ -124,7 +124,7 @@ def annotate(out: Path, boxes: Boxes, annotator: Annotator) -> list[Path]:
     points = annotator.predict(root, faces).points
     for image, name in names.items():
         own = (faces.faces.image == name).to_numpy()
-        draw_photo(pictures[image], read_image(image, "rgb"), boxes[image], points[own], annotator.skeleton)
+        draw_image(pictures[image], read_image(image, "rgb"), boxes[image], points[own], annotator.skeleton)
     annotated = replace(faces, keypoints=points)
     write_text(out / CSV, to_csv(annotated))
     dlib_xml.write(out / XML, annotated, f"images relative to {root}")

@@ -1,6 +1,6 @@
-"""Scores: mean absolute error, NME, their spread over folds, and what is needed to compare them honestly.
+"""Point metrics: MAE, RMSE, NME, their spread over folds, the paired bootstrap, and the mean-shape baseline.
 
-Legend: N faces, K points. Points and truth are (N, K, 2) in photo pixels; a point whose truth is NaN is missing and
+Legend: N faces, K points. Points and truth are (N, K, 2) in image pixels; a point whose truth is NaN is missing and
 left out of every score. A score of nothing is NaN.
 """
 
@@ -13,13 +13,13 @@ from pipeline.common.errors import UserError
 
 
 def mae(points: np.ndarray, truth: np.ndarray) -> float:
-    """Mean absolute error over x and y of every point, in photo pixels: the contest's score."""
+    """Compute the mean absolute error over x and y of every point, in image pixels: the contest's score."""
     present = np.isfinite(truth).all(-1)
     return _mean(np.abs(_difference(points, truth)[present]))
 
 
 def rmse(points: np.ndarray, truth: np.ndarray) -> float:
-    """Root mean square error over x and y of every point, in photo pixels: Kaggle's Facial Keypoints Detection."""
+    """Compute the root mean square error over x and y, in image pixels, as Kaggle's Facial Keypoints Detection."""
     present = np.isfinite(truth).all(-1)
     return float(np.sqrt(_mean(np.square(_difference(points, truth)[present]))))
 
@@ -30,7 +30,7 @@ def face_mae(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def point_errors(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(N, K) distance of each point to the truth, in photo pixels; NaN where missing."""
+    """(N, K) distance of each point to the truth, in image pixels; NaN where missing."""
     return np.sqrt(np.square(_difference(points, truth)).sum(-1))
 
 
@@ -67,7 +67,7 @@ def measurable(truth: np.ndarray, eyes: tuple[int, int] | None) -> np.ndarray:
 def fold_summary(
     points: np.ndarray, truth: np.ndarray, fold: np.ndarray, folds: Sequence[int], eyes: tuple[int, int] | None
 ) -> dict:
-    """OOF scores: of all faces pooled, of each fold, and their mean and standard deviation over the folds.
+    """Score OOF predictions: of all faces pooled, of each fold, and their mean and standard deviation over the folds.
 
     Args:
         fold: (N,) the fold of each face.
@@ -102,7 +102,7 @@ def paired_bootstrap(
     errors_a: np.ndarray, errors_b: np.ndarray, group: np.ndarray, seed: int, n: int = 2000, *,
     weight: np.ndarray | None = None,
 ) -> Difference:
-    """How much larger the mean error of a is than that of b, on the same faces.
+    """Compare the mean errors of a and b on the same faces by a paired bootstrap: how much larger is that of a?
 
     Whole groups are drawn with replacement, since the faces of a group are not independent (Efron & Tibshirani, An
     Introduction to the Bootstrap, 1993: percentile interval).
@@ -134,11 +134,11 @@ def paired_bootstrap(
 
 
 def mean_shape_points(keypoints_train: np.ndarray, boxes_train: np.ndarray, boxes_eval: np.ndarray) -> np.ndarray:
-    """The baseline without a network: the mean face, in coordinates of the box, put into each box.
+    """Predict without a network, as a baseline: the mean face, in coordinates of the box, put into each box.
 
     Args:
-        keypoints_train: (N, K, 2) photo pixels, NaN where missing; a point missing everywhere is put in the middle.
-        boxes_train, boxes_eval: (N, 4) and (M, 4) left, top, width, height in photo pixels.
+        keypoints_train: (N, K, 2) image pixels, NaN where missing; a point missing everywhere is put in the middle.
+        boxes_train, boxes_eval: (N, 4) and (M, 4) left, top, width, height in image pixels.
 
     Returns:
         (M, K, 2) float64.

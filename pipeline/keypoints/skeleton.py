@@ -15,7 +15,7 @@ class Skeleton:
 
     Attributes:
         name: its key in `SKELETONS`, or "custom".
-        flip: (K,) int64, index of each point's partner in the mirror image; a point on the middle line is its own.
+        flip: (K,) int64, flip indices: the point that each becomes in the mirror image; on the middle line, itself.
         eyes: indices of the two outer eye corners, whose distance normalises the NME; None: there is no NME.
         edges: lines to draw, each a run of point indices.
         regions: name → point indices, for errors by region.
@@ -43,7 +43,7 @@ def make_skeleton(
     edges: Iterable[Sequence[int]] = (), regions: Mapping[str, Sequence[int]] | None = None,
     names: Sequence[str] | None = None,
 ) -> Skeleton:
-    """A skeleton from the numbers of its points.
+    """Build a skeleton from the numbers of its points.
 
     Args:
         points: K.
@@ -153,12 +153,12 @@ SKELETONS = {
 
 
 def get_skeleton(name: str) -> Skeleton:
-    """The skeleton called `name`; a UserError that lists the known ones where there is none."""
+    """Return the skeleton called `name`; a UserError that lists the known ones where there is none."""
     if name not in SKELETONS:
         raise UserError(f"unknown skeleton {name!r}: choose one of {', '.join(SKELETONS)}")
     return SKELETONS[name]
 
 
 def segments(skeleton: Skeleton) -> list[tuple[int, int]]:
-    """The lines of `skeleton.edges`, cut into pairs of points."""
+    """List the lines of `skeleton.edges`, cut into pairs of points."""
     return [pair for edge in skeleton.edges for pair in pairwise(edge)]

@@ -1,6 +1,6 @@
-"""Every chart; faces are drawn in `pictures.py`. Each function writes one PNG file; none shows a window.
+"""Charts of training and errors; faces are drawn in `faces.py`. Each function writes one PNG file.
 
-Legend: N faces, K points. Points and truth are (N, K, 2) in photo pixels, NaN where missing.
+Legend: N faces, K points. Points and truth are (N, K, 2) in image pixels, NaN where missing.
 """
 
 from pathlib import Path
@@ -26,10 +26,10 @@ COLUMNS = 3
 
 
 def draw_curves(path: Path, history: pd.DataFrame) -> None:
-    """Training and validation loss, and validation MAE in photo pixels, by epoch: a colour a model, a line a fold.
+    """Draw training and validation loss, and validation MAE, by epoch: a colour a model, a line a fold.
 
     Args:
-        history: see `metrics.load_history`.
+        history: see `results.load_history`.
     """
     models = list(dict.fromkeys(history["model"]))
     folds = ", ".join(map(str, dict.fromkeys(history["fold"])))
@@ -48,7 +48,7 @@ def draw_curves(path: Path, history: pd.DataFrame) -> None:
         axis.set(title=f"{model}: loss", ylabel="loss")
         axis.legend(handles=handles)
         _lines(last, part, "val_mae", f"C{number}", "-")
-    last.set(title="validation error", ylabel="MAE, photo pixels")
+    last.set(title="validation error", ylabel="MAE, image pixels")
     last.legend(handles=[Line2D([], [], color=f"C{number}", label=model) for number, model in enumerate(models)])
     for axis in axes[: len(models) + 1]:
         axis.set(xlabel="epoch", yscale="log")
@@ -60,7 +60,7 @@ def draw_curves(path: Path, history: pd.DataFrame) -> None:
 
 
 def draw_point_errors(path: Path, points: np.ndarray, truth: np.ndarray, skeleton: Skeleton) -> None:
-    """Where the errors are: the mean face with each point as large as its mean distance; bars by region.
+    """Draw where the errors are: the mean face with each point as large as its mean distance; bars by region.
 
     Without regions the bars are points, the largest 20.
     """
@@ -69,7 +69,7 @@ def draw_point_errors(path: Path, points: np.ndarray, truth: np.ndarray, skeleto
     figure, (face, bars) = plt.subplots(1, 2, figsize=(11, 5), layout="constrained", width_ratios=[1.2, 1])
     face.add_collection(LineCollection(shape[segments(skeleton)] if skeleton.edges else [], colors="0.8", zorder=1))
     dots = face.scatter(*shape.T, c=by_point, s=40 + 160 * by_point / np.nanmax(by_point), cmap="viridis_r", zorder=2)
-    figure.colorbar(dots, ax=face, label="mean distance, photo pixels")
+    figure.colorbar(dots, ax=face, label="mean distance, image pixels")
     face.set(title="mean error of each point", aspect="equal")
     face.invert_yaxis()
     face.axis("off")
@@ -81,14 +81,14 @@ def draw_point_errors(path: Path, points: np.ndarray, truth: np.ndarray, skeleto
     drawn = bars.barh(list(means), list(means.values()), color="C0")
     bars.bar_label(drawn, fmt="%.2f", padding=3)
     bars.invert_yaxis()
-    bars.set(title=f"mean error by {'region' if skeleton.regions else 'point'}", xlabel="mean distance, photo pixels",
+    bars.set(title=f"mean error by {'region' if skeleton.regions else 'point'}", xlabel="mean distance, image pixels",
              ylabel="region" if skeleton.regions else "point", xlim=(0, 1.15 * np.nanmax([*means.values(), 1e-9])))
     bars.spines[["top", "right"]].set_visible(False)
     save(figure, path)
 
 
-def draw_histogram(path: Path, errors: dict[str, np.ndarray], unit: str = "MAE of a face, photo pixels") -> None:
-    """How the errors of faces are spread, a line a model, with the median in the legend; the axis is logarithmic.
+def draw_histogram(path: Path, errors: dict[str, np.ndarray], unit: str = "MAE of a face, image pixels") -> None:
+    """Draw how the errors of faces are spread, a line a model, the median in the legend; the axis is logarithmic.
 
     Args:
         errors: label → (N,) error of each face, NaN where it has none.
@@ -135,7 +135,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def draw_differences(path: Path, panels: dict[str, dict[str, dict[str, Difference | None]]]) -> None:
-    """Differences of two errors with their 95% intervals; grey where the interval holds 0.
+    """Draw differences of two errors with their 95% intervals; grey where the interval holds 0.
 
     Args:
         panels: head of a score → title of a comparison, "a − b" → faces (a fold, and all last) → the difference, None

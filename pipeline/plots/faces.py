@@ -1,9 +1,9 @@
-"""Pictures of faces: points on crops and on whole photos, filters, heatmaps. Each function writes one PNG file.
+"""Pictures of faces: points on crops and on whole images, filters, heatmaps. Each function writes one PNG file.
 
-Legend: N faces, K points, S side of the view in pixels. Points and truth are (N, K, 2), NaN where missing.
+Legend: N faces, K points, S side of the input in pixels. Points and truth are (N, K, 2), NaN where missing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import wrap
 
@@ -21,46 +21,45 @@ from pipeline.keypoints import geometry
 from pipeline.keypoints.metrics import face_mae
 from pipeline.keypoints.skeleton import Skeleton, segments
 from pipeline.plots.charts import save
+from pipeline.plots.heatmaps import Heatmaps
 
 TRUTH, PREDICTED, BOX = "#3fe06a", "#ff4035", "#ffd21f"
 COLUMNS = 4
 SIDE = 2.7  # inches of a face in a grid; at page width it is shown at about that size
 FILTERS = 64  # the most that are drawn
-FACE, LONGEST = 240, 2000  # pixels: the smallest face of a drawn photo, if its longer side may grow so far
+FACE, LONGEST = 240, 2000  # pixels: the smallest face of a drawn image, if its longer side may grow so far
 
 
 def draw_faces(
-    path: Path, store: CropStore, rows: Sequence[int], points: np.ndarray, skeleton: Skeleton,
-    truth: np.ndarray | None = None, captions: Sequence[str] | None = None, title: str | None = None,
+    path: Path, store: CropStore, faces: Mapping[int, str], points: np.ndarray, skeleton: Skeleton,
+    truth: np.ndarray | None = None, title: str | None = None,
 ) -> None:
-    """A grid of faces with the predicted points in red and, where there is one, the truth in green.
+    """Draw a grid of faces with the predicted points in red and, where there is one, the truth in green.
 
     Args:
         store: the crops that hold the faces.
-        rows: which of them to draw, at least one.
-        points, truth: of all faces of the store, in photo pixels.
-        captions: one for each of `rows`.
+        faces: rows to draw, at least one, each with its caption.
+        points, truth: of all faces of the store, in image pixels.
     """
-    figure, axes = _grid(len(rows), title)
-    for number, (axis, row) in enumerate(zip(axes, rows, strict=False)):
+    figure, axes = _grid(len(faces), title)
+    for axis, (row, caption) in zip(axes, faces.items(), strict=False):
         affine, side, cut = store.affines[row], store.crops.shape[1], store.border
         _image(axis, store.crops[row])
         if truth is not None:
             _face(axis, geometry.transform(affine, truth[row]), skeleton, TRUTH)
         _face(axis, geometry.transform(affine, points[row]), skeleton, PREDICTED)
         _limits(axis, cut / 2, side - cut / 2)
-        if captions is not None:
-            axis.set_title(captions[number], fontsize=9)
+        axis.set_title(caption, fontsize=9)
     save(figure, path)
 
 
 def draw_extremes(
     path: Path, store: CropStore, points: np.ndarray, skeleton: Skeleton, *, worst: bool, count: int = 12
 ) -> None:
-    """The train faces with the largest or the smallest error relative to their box, truth beside prediction.
+    """Draw the train faces with the largest or the smallest error relative to their box, truth beside prediction.
 
-    The caption has the MAE in photo pixels and in percent of the box's longer side, which ranks the faces: in pixels
-    alone the largest photos would always be the worst.
+    The caption has the MAE in image pixels and in percent of the box's longer side, which ranks the faces: in pixels
+    alone the largest images would always be the worst.
     """
     truth = store.keypoints
     errors = face_mae(points, truth)
@@ -68,19 +67,19 @@ def draw_extremes(
     order = np.argsort(np.where(np.isnan(relative), np.inf, relative), kind="stable")
     order = order[: np.isfinite(relative).sum()]
     rows = order[::-1][:count] if worst else order[:count]
-    captions = [f"face {row}: {errors[row]:.2f} px ({relative[row]:.1f}% of the box)" for row in rows]
+    captions = {row: f"face {row}: {errors[row]:.2f} px ({relative[row]:.1f}% of the box)" for row in rows.tolist()}
     title = f"{'Worst' if worst else 'Best'} faces by MAE over the box: truth green, prediction red"
-    draw_faces(path, store, rows, points, skeleton, truth, captions, title)
+    draw_faces(path, store, captions, points, skeleton, truth, title)
 
 
 def draw_samples(
     path: Path, images: np.ndarray, points: np.ndarray, skeleton: Skeleton, captions: Sequence[str] | None = None
 ) -> None:
-    """What the loader gives the network: the augmented views with their points, also those that lie outside.
+    """Draw what the loader gives the network: augmented inputs with their points, also those that lie outside.
 
     Args:
         images: (n, S, S) grey or (n, S, S, 3) RGB uint8.
-        points: (n, K, 2) in pixels of the view.
+        points: (n, K, 2) in input pixels.
     """
     figure, axes = _grid(len(images), "Training samples as the network sees them, augmented, with their points")
     side = images.shape[1]
@@ -94,7 +93,7 @@ def draw_samples(
 
 
 def draw_filters(path: Path, filters: np.ndarray, label: str) -> None:
-    """The filters of a first convolution, each on its own scale with 0 in the middle grey.
+    """Draw the filters of a first convolution, each on its own scale with 0 in the middle grey.
 
     Args:
         filters: (F, C, h, w), C being 1 (drawn grey), 3 (drawn as RGB) or other (the mean over C, grey).
@@ -114,19 +113,13 @@ def draw_filters(path: Path, filters: np.ndarray, label: str) -> None:
     save(figure, path)
 
 
-def draw_heatmaps(
-    path: Path, store: CropStore, rows: Sequence[int], heatmaps: np.ndarray, points: np.ndarray, skeleton: Skeleton,
-    *, extent: tuple[float, float], label: str,
-) -> None:
-    """The heatmaps of some faces over their crops: all points in one, then single points with the one decoded.
+def draw_heatmaps(path: Path, store: CropStore, heatmaps: Heatmaps, skeleton: Skeleton, label: str) -> None:
+    """Draw the heatmaps of some faces over their crops: all points in one, then single points with the one decoded.
 
-    The frame is the view, all that the network sees; cells outside it are for points outside it.
+    The frame is the input, all that the network sees; cells outside it are for points outside it.
 
     Args:
-        store: the crops; rows: the n faces that are drawn.
-        heatmaps: (n, K, H, W), not negative.
-        points: (n, K, 2) decoded, in pixels of the view.
-        extent: where the cells start and end on either axis, in pixels of the view; see `networks.cell_extent`.
+        store: the crops of the faces.
         label: of the model.
     """
     panels = [[point] for point in _chosen_points(skeleton)]
@@ -134,43 +127,37 @@ def draw_heatmaps(
         panels = [list(range(skeleton.num_points)), *panels]
     title = f"{label}: heatmaps over the crop, each scaled to its highest cell; the frame is what the network sees"
     figure, axes = _grid(
-        len(rows) * len(panels), title, columns=len(panels) if len(panels) > 1 else len(rows),
+        len(heatmaps.rows) * len(panels), title, columns=len(panels) if len(panels) > 1 else len(heatmaps.rows),
         side=10.8 / max(len(panels), 3), caption=0.45,
     )
     edges = (-store.border - 0.5, store.size + store.border - 0.5)
     for number, axis in enumerate(axes):
         face, panel = number // len(panels), panels[number % len(panels)]
-        maps = heatmaps[face, panel]
-        peaks = maps.max(axis=(1, 2), keepdims=True)
-        heat = (maps / np.where(peaks > 0, peaks, 1)).max(0)
-        _image(axis, store.crops[rows[face]], extent=(*edges, *edges[::-1]))
-        opacity = 0.5 * heat if len(panel) > 1 else 0.75 * np.sqrt(heat)
-        axis.imshow(heat, cmap="plasma", vmin=0, vmax=1, alpha=opacity, extent=(*extent, *extent[::-1]),
-                    interpolation="nearest")
+        row = heatmaps.rows[face]
+        _image(axis, store.crops[row], extent=(*edges, *edges[::-1]))
+        highest = _heat(axis, heatmaps.maps[face, panel], heatmaps.extent)
         axis.add_patch(Rectangle((-0.5, -0.5), store.size, store.size, fill=False, ec="white", lw=1, ls="--"))
-        axis.set(xlim=extent, ylim=extent[::-1], facecolor="black")
         if len(panel) > 1:
-            axis.set_title(f"face {rows[face]}\nall points", fontsize=9)
+            axis.set_title(f"face {row}\nall points", fontsize=9)
         else:
-            axis.plot(*points[face, panel[0]], "o", color="white", mec="black", ms=5)
-            title = f"face {rows[face]}: point {skeleton.names[panel[0]]}\nhighest cell {peaks.max():.2f}"
-            axis.set_title(title, fontsize=9)
+            axis.plot(*heatmaps.points[face, panel[0]], "o", color="white", mec="black", ms=5)
+            axis.set_title(f"face {row}: point {skeleton.names[panel[0]]}\nhighest cell {highest:.2f}", fontsize=9)
     save(figure, path)
 
 
-def draw_photo(path: Path, photo: np.ndarray, boxes: np.ndarray, points: np.ndarray, skeleton: Skeleton) -> None:
-    """A whole photo with its boxes in yellow, each numbered, and the points in red; small faces are enlarged.
+def draw_image(path: Path, image: np.ndarray, boxes: np.ndarray, points: np.ndarray, skeleton: Skeleton) -> None:
+    """Draw a whole image with its boxes in yellow, each numbered, and the points in red; small faces are enlarged.
 
     Args:
-        photo: (H, W, 3) RGB uint8.
-        boxes: (N, 4) left, top, width, height; points: (N, K, 2); both in photo pixels.
+        image: (H, W, 3) RGB uint8.
+        boxes: (N, 4) left, top, width, height; points: (N, K, 2); both in image pixels.
 
     Raises:
         UserError: the picture cannot be written.
     """
-    scale = min(max(FACE / boxes[:, 2:].max(axis=1).min(), 1.0), max(LONGEST / max(photo.shape[:2]), 0.1))
-    size = [max(round(scale * length), 1) for length in photo.shape[1::-1]]
-    canvas = cv2.resize(photo, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    scale = min(max(FACE / boxes[:, 2:].max(axis=1).min(), 1.0), max(LONGEST / max(image.shape[:2]), 0.1))
+    size = [max(round(scale * length), 1) for length in image.shape[1::-1]]
+    canvas = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     for number, (left, top, width, height) in enumerate(boxes):
         side = scale * max(width, height)
         line, dot = max(round(side / 150), 1), max(side / 80, 2.2) * (2 if skeleton.num_points < 30 else 1)
@@ -217,6 +204,16 @@ def _grid(
 def _image(axis: Axes, image: np.ndarray, **options: object) -> None:
     """A grey or RGB picture of 0…255."""
     axis.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="bicubic", **options)
+
+
+def _heat(axis: Axes, maps: np.ndarray, extent: tuple[float, float]) -> float:
+    """The largest of some heatmaps (n, H, W), each scaled to its highest cell, over a picture; the highest cell."""
+    peaks = maps.max(axis=(1, 2), keepdims=True)
+    heat = (maps / np.where(peaks > 0, peaks, 1)).max(0)
+    axis.imshow(heat, cmap="plasma", vmin=0, vmax=1, alpha=0.5 * heat if len(maps) > 1 else 0.75 * np.sqrt(heat),
+                extent=(*extent, *extent[::-1]), interpolation="nearest")
+    axis.set(xlim=extent, ylim=extent[::-1], facecolor="black")
+    return float(peaks.max())
 
 
 def _limits(axis: Axes, low: float, high: float) -> None:

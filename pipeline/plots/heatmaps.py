@@ -1,6 +1,7 @@
-"""What a trained network holds and sees, as arrays to draw: its first filters, its heatmaps."""
+"""First filters and heatmaps of a trained network, as arrays to draw."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,25 +13,41 @@ from pipeline.models.device import to_images
 
 
 def first_filters(network: nn.Module) -> np.ndarray | None:
-    """(F, C, h, w) float32 weights of the first convolution; None where a network has none."""
+    """Return the weights (F, C, h, w) float32 of the first convolution; None where a network has none."""
     first = next((part for part in network.modules() if isinstance(part, nn.Conv2d)), None)
     return None if first is None else first.weight.detach().float().cpu().numpy()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Heatmaps:
+    """Heatmaps of n faces.
+
+    Attributes:
+        rows: the faces, as rows of the crop store.
+        maps: (n, K, H, W), not negative.
+        points: (n, K, 2) decoded, in input pixels.
+        extent: where the cells start and end on either axis, in input pixels; see `cell_extent`.
+    """
+
+    rows: Sequence[int]
+    maps: np.ndarray
+    points: np.ndarray
+    extent: tuple[float, float]
+
+
 @torch.inference_mode()
-def heatmaps(
-    network: nn.Module, codec: Heatmap, store: CropStore, rows: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Heatmaps (n, K, H, W) and decoded points (n, K, 2), in view pixels, of the un-augmented views of some faces.
+def compute_heatmaps(network: nn.Module, codec: Heatmap, store: CropStore, rows: Sequence[int]) -> Heatmaps:
+    """Run the network on the un-augmented inputs of some faces.
 
     The heatmaps are probabilities where the codec learns a distribution (softmax over the cells), else heights, of
     which what is below 0 is cut off.
     """
     output = network.eval()(to_images(center_input(store.crops[np.asarray(rows)], store.size))).float()
-    return codec.normalize(output).numpy(), codec.decode(output).numpy()
+    return Heatmaps(rows=rows, maps=codec.normalize(output).numpy(), points=codec.decode(output).numpy(),
+                    extent=cell_extent(codec))
 
 
 def cell_extent(codec: Heatmap) -> tuple[float, float]:
-    """Where the cells start and end on either axis, in view pixels: outer edges, not centres."""
+    """Return where the cells start and end on either axis, in input pixels: outer edges, not centres."""
     start = -codec.pad * codec.stride - 0.5
     return start, start + codec.cells * codec.stride

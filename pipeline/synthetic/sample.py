@@ -316,8 +316,8 @@ def make_sample(root: Path, *, train_faces: int, test_faces: int, seed: int, job
     Writes photos `SOURCE/PART/NUMBER.jpg` (SOURCE `indoor` or `outdoor`, PART `train` or `test`, mirrored copies
     `NUMBER_mirror.jpg`), `train.xml` with boxes and 68 points, `test.xml` with boxes only, and `solution.csv`: header
     `Id,Predicted`, Id i·136 + j for value j (x0, y0, x1, …) of test face i, in pixels of the photo. Points are the
-    projections of places on the head, seen or hidden; those of the jaw lie on the visible outline. The folder is written
-    atomically. The same seed gives the same bytes whatever `jobs` is, on the same machine and library versions.
+    projections of places on the head, seen or hidden; those of the jaw lie on the visible outline. The folder is
+    written atomically. The same seed gives the same bytes whatever `jobs` is, on the same machine and library versions.
 
     Args:
         root: the folder to make.

@@ -5,15 +5,16 @@ import numpy as np
 import pytest
 
 from pipeline.common.errors import UserError
-from pipeline.data.align import align_affine, first_points, load_reference, mean_face, save_reference, write_aligned
+from pipeline.data.align import align_affine, load_reference, mean_face, save_reference, write_aligned
 from pipeline.data.annotations import tabulate
+from pipeline.data.crops import CropGeometry
 from pipeline.data.store import CropStore
-from pipeline.inference.predictions import Predictions
 from pipeline.keypoints import geometry
 from pipeline.keypoints.skeleton import get_skeleton
 
 FACE = np.array([[-3.0, -2], [3, -2], [0, 2], [-2, 4], [2, 4]])  # two eyes, a nose, two corners of the mouth
 FLIP_INDICES = np.array([1, 0, 2, 4, 3])
+CROP = CropGeometry(size=64, margin=1.6, padding=1.5, color="grey")
 
 
 def turned(degrees: float, scale: float, shift: tuple[float, float]) -> np.ndarray:
@@ -62,7 +63,7 @@ def test_the_picture_is_turned_with_the_points(tmp_path, degrees, scale):
     cv2.imwrite(str(tmp_path / "a.png"), photo.astype(np.uint8))
     faces = tabulate([(0, "a.png", 0.0, 0.0, 10.0, 10.0, "f")], points[None])
     write_aligned(faces, tmp_path, tmp_path / "aligned", points[None], mean_face(FACE[None] * 10, FLIP_INDICES),
-                  size=64, margin=1.6, padding=1.5, color="grey", jobs=1)
+                  CROP)
     store = CropStore.open(tmp_path / "aligned")
     crop = store.crops[0].astype(float)
     y, x = np.mgrid[: len(crop), : len(crop)]
@@ -75,8 +76,7 @@ def test_the_picture_is_turned_with_the_points(tmp_path, degrees, scale):
 def test_points_of_other_faces_are_refused_and_nothing_is_written(tmp_path):
     faces = tabulate([(0, "a.png", 0.0, 0.0, 10.0, 10.0, "f")], FACE[None])
     with pytest.raises(UserError, match="1 faces, but points of 2; run the crop"):
-        write_aligned(faces, tmp_path, tmp_path / "aligned", np.stack([FACE, FACE]), FACE, size=64, margin=1.6,
-                      padding=1.5, color="grey")
+        write_aligned(faces, tmp_path, tmp_path / "aligned", np.stack([FACE, FACE]), FACE, CROP)
     assert not list(tmp_path.iterdir())
 
 
@@ -93,15 +93,3 @@ def test_the_reference_comes_back(tmp_path):
         load_reference(tmp_path)
     save_reference(tmp_path, FACE)
     np.testing.assert_array_equal(load_reference(tmp_path), FACE)
-
-
-def test_train_faces_are_placed_out_of_fold_and_test_faces_by_all_folds(tmp_path):
-    rows = {1: [2, 0], 2: [1, 3]}
-    for fold, faces in rows.items():
-        for part, count in (("oof", faces), ("test", [0])):
-            points = np.stack([np.full((5, 2), 10.0 * fold + face) for face in count])
-            Predictions(face=count, points=points, spread=points[..., 0]).save(
-                tmp_path / "a" / f"fold{fold}" / f"{part}.npz")
-    points = first_points(tmp_path, "a", [1, 2])
-    assert points["train"][:, 0, 0].tolist() == [10, 21, 12, 23]
-    assert points["test"][:, 0, 0].tolist() == [15]

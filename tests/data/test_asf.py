@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.data.annotations import asf, formats
+from pipeline.data.annotations import Layout, asf, formats
 from tests.conftest import DATA
 
 IMM = DATA / "imm_face_db"
@@ -53,12 +53,12 @@ def test_the_photo_runs_from_half_a_pixel_before_its_first_to_half_a_pixel_after
     ("\t0 \t0 \t1\n", "\n", ["in/f.asf:5: 4 fields, but a point has at least 7"]),
     ("\t0 \t0 \t1\n", "\t3 \t0 \t1\n", ["in/f.asf:5: point '3' stands where point 0 is expected"]),
     ("2\n", "3\n", ["in/f.asf:8: 2 fields, but a point has at least 7",
-                    "in/f.asf:8: after 3 points 0 lines follow, but the photo's name is expected"]),
-    ("2\n", "1\n", ["in/f.asf:8: after 1 points 2 lines follow, but the photo's name is expected"]),
+                    "in/f.asf:8: after 3 points 0 lines follow, but the image's name is expected"]),
+    ("2\n", "1\n", ["in/f.asf:8: after 1 points 2 lines follow, but the image's name is expected"]),
     ("2\n", "two\n", ["in/f.asf:2: 'two' is not a number of points"]),
     ("2\n", "99999999\n", ["in/f.asf:2: 99999999 points a face are too many; at most 2000 are read"]),
-    ("ä b.png", "gone.png", ["in/f.asf:8: photo in/gone.png is missing"]),
-    ("ä b.png", "f.asf", ["in/f.asf:8: photo in/f.asf is not a readable image"]),
+    ("ä b.png", "gone.png", ["in/f.asf:8: image in/gone.png is missing"]),
+    ("ä b.png", "f.asf", ["in/f.asf:8: image in/f.asf is unreadable"]),
     ("ä b.png", "/a.png", ["in/f.asf:8: image path '/a.png' is absolute; write it relative to the data folder"]),
     (GOOD, "", ["in/f.asf: is empty; .asf is expected"]),
     (GOOD, "# only comments\n", ["in/f.asf:1: '' is not a number of points"]),
@@ -76,7 +76,7 @@ def test_another_number_of_points_names_file_and_line(root):
 
 @needs_imm
 def test_the_real_faces():
-    found = formats.read(IMM, ".", num_points=58)
+    found = formats.read(IMM, ".", Layout(num_points=58))
     assert found.keypoints.shape == (240, 58, 2) and np.isfinite(found.keypoints).all()
     assert found.faces.image.iloc[[0, -1]].tolist() == ["01-1m.jpg", "40-6m.jpg"]
     assert found.boxes_made == 240

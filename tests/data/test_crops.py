@@ -1,3 +1,7 @@
+"""Crops: exact geometry, padding, colour and thumbnails."""
+
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -9,13 +13,16 @@ from pipeline.data.annotations import BOX, Annotations, tabulate
 from pipeline.data.store import CropStore
 from pipeline.keypoints import geometry
 
+PLAIN = crops.CropGeometry(size=32, margin=1.0, padding=1.0, color="grey")
+
 
 def one_face(tmp_path, photo, box, keypoints=None, **options):
     cv2.imwrite(str(tmp_path / "a.png"), photo)
     faces = pd.DataFrame([["a.png", *map(float, box), "f:1"]], columns=["image", *BOX, "where"])
     points = None if keypoints is None else np.array([keypoints], np.float32)
-    options = {"size": 32, "margin": 1.0, "shift_y": 0.0, "padding": 1.0, "color": "grey", "jobs": 1} | options
-    crops.write_crops(Annotations(faces=faces, keypoints=points), tmp_path, tmp_path / "store", **options)
+    options = {"size": 32, "margin": 1.0, "shift_y": 0.0, "padding": 1.0, "color": "grey"} | options
+    geometry = crops.CropGeometry(**options)
+    crops.write_crops(Annotations(faces=faces, keypoints=points), tmp_path, tmp_path / "store", geometry, jobs=1)
     return CropStore.open(tmp_path / "store")
 
 
@@ -80,7 +87,7 @@ def test_the_source_is_the_first_folder(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(tmp_path / name), np.zeros((9, 9), np.uint8))
     faces = tabulate([(row, name, 0, 0, 9, 9, "") for row, name in enumerate(names)], None)
-    crops.write_crops(faces, tmp_path, tmp_path / "store", size=8, margin=1.0, shift_y=0.0, padding=1.0, color="grey")
+    crops.write_crops(faces, tmp_path, tmp_path / "store", replace(PLAIN, size=16))
     assert CropStore.open(tmp_path / "store").faces.source.tolist() == ["afw", "helen", "photos"]
 
 
@@ -99,21 +106,18 @@ def test_every_bad_photo_is_named_and_nothing_is_left(tmp_path):
     faces = pd.DataFrame(rows, columns=["image", *BOX, "where"])
     with pytest.raises(UserError) as error:
         crops.write_crops(
-            Annotations(faces=faces, keypoints=None), tmp_path, tmp_path / "store",
-            size=32, margin=1.0, shift_y=0.0, padding=1.0, color="grey", jobs=1,
+            Annotations(faces=faces, keypoints=None), tmp_path, tmp_path / "store", PLAIN, jobs=1,
         )
     assert list(error.value.problems) == [
-        f"f.xml:{line}: photo {tmp_path / name} is missing or not a readable image"
+        f"f.xml:{line}: image {tmp_path / name} is missing or unreadable"
         for line, name in enumerate(names, 5)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.jpg", "empty.jpg"]
 
 
 @pytest.mark.parametrize("color", ["grey", "rgb"])
 def test_a_part_without_faces(tmp_path, color):
-    crops.write_crops(
-        tabulate([], None), tmp_path, tmp_path / "store",
-        size=32, margin=1.4, shift_y=0.1, padding=1.5, color=color, jobs=1,
-    )
+    geometry = replace(PLAIN, padding=1.5, color=color)
+    crops.write_crops(tabulate([], None), tmp_path, tmp_path / "store", geometry, jobs=1)
     store = CropStore.open(tmp_path / "store")
     assert len(store) == 0 and store.keypoints is None
     assert store.crops.shape == ((0, 48, 48) if color == "grey" else (0, 48, 48, 3))
@@ -148,8 +152,8 @@ def test_labels_are_offset_and_in_mirrored_photos_to_the_other_side(tmp_path):
         cv2.imwrite(str(tmp_path / name), photo)
     points = np.array([[[20.0, 10]], [[20.0, 10]]])
     faces = tabulate([(0, "a.png", 3.0, 5, 32, 32, "f"), (1, "b_mirror.png", 3.0, 5, 32, 32, "f")], points)
-    crops.write_crops(faces, tmp_path, tmp_path / "store", size=32, margin=1.0, shift_y=0.0, padding=1.0, color="grey",
-                      jobs=1, offset=[0.5, -0.25], mirrored=r"_mirror\.")
+    labels = crops.LabelOffset(offset=[0.5, -0.25], mirrored=r"_mirror\.")
+    crops.write_crops(faces, tmp_path, tmp_path / "store", PLAIN, labels, jobs=1)
     store = CropStore.open(tmp_path / "store")
     np.testing.assert_array_equal(store.keypoints, points)  # labels stay as they are
     inside = geometry.transform(store.input_affines, store.keypoints)[:, 0]

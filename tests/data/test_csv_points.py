@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.data.annotations import BOX, csv_points, formats
+from pipeline.data.annotations import BOX, Layout, csv_points, formats
 from tests.conftest import DATA
 
 FACES = DATA / "pytorch_faces"
@@ -108,7 +108,7 @@ def test_text_of_another_encoding_and_a_missing_file(tmp_path):
 
 @needs_faces
 def test_the_real_faces():
-    found = formats.read(FACES, "face_landmarks.csv", num_points=68)
+    found = formats.read(FACES, "face_landmarks.csv", Layout(num_points=68))
     assert found.keypoints.shape == (69, 68, 2) and np.isfinite(found.keypoints).all()
     assert found.boxes_made == 69
     assert found.faces.image.iloc[0] == "0805.jpg"

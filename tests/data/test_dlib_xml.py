@@ -143,7 +143,8 @@ def test_a_file_that_is_not_a_face_list_says_why(tmp_path, text, message):
 
 
 def test_problems_before_a_break_are_kept(tmp_path):
-    found = problems(tmp_path, "<dataset><images>\n<image file='a'>\n<box top='x' left='1' width='1' height='1'/>\n</b>")
+    text = "<dataset><images>\n<image file='a'>\n<box top='x' left='1' width='1' height='1'/>\n</b>"
+    found = problems(tmp_path, text)
     assert [problem.split(":")[1] for problem in found] == ["3", "4"]
 
 

@@ -12,6 +12,7 @@ from pipeline.common.errors import UserError
 from pipeline.data import folds
 from pipeline.data.annotations import dlib_xml
 from pipeline.data.crops import thumbnail
+from pipeline.data.folds import fold_rows, read_folds
 
 IBUG = Path(__file__).parents[3] / "shared" / "data" / "ibug_300w"
 needs_ibug = pytest.mark.skipif(not IBUG.exists(), reason=f"needs {IBUG.name} in shared/data")
@@ -248,3 +249,27 @@ def test_real_train_faces_joined_by_content_are_those_seen():
     folds.check_folds(group, fold, [0, 1, 2, 3, 4])
     table = folds.fold_table(fold, group, source)
     assert table.faces["all"] == 2208 and table.faces[:-1].between(430, 453).all()
+
+
+def test_read_folds_of_reordered_rows_is_sorted_by_face(tmp_path):
+    path = tmp_path / "folds.csv"
+    path.write_text("face,group,fold\n2,1,4\n0,0,3\n1,1,4\n")
+    table = read_folds(path, 3)
+    assert table.to_numpy().tolist() == [[0, 0, 3], [1, 1, 4], [2, 1, 4]] and table.index.tolist() == [0, 1, 2]
+    assert [rows.tolist() for rows in fold_rows(path, 3, 3)] == [[1, 2], [0]]
+    with pytest.raises(UserError, match="fold 5 has no faces; run the split stage again"):
+        fold_rows(path, 5, 3)
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    (None, "folds.csv: not found; run `dvc repro split`"),
+    ("face,group,fold\n0,0,1\n1,1,2\n", "each of the 3 train faces once"),
+    ("face,group,fold\n0,0,1\n1,1,2\n1,1,2\n", "each of the 3 train faces once"),
+    ("face,fold\n0,1\n1,2\n2,2\n", "is no fold table .*group"),
+    ("", "is no fold table"),
+])
+def test_read_folds_of_another_table_is_refused(tmp_path, text, message):
+    if text is not None:
+        (tmp_path / "folds.csv").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_folds(tmp_path / "folds.csv", 3)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from pipeline.common.errors import UserError
-from pipeline.data.annotations import BOX, dlib_xml, formats, pts
-from pipeline.data.crops import write_crops
-from pipeline.data.images import Photos
+from pipeline.data.annotations import BOX, Layout, dlib_xml, formats, pts
+from pipeline.data.crops import CropGeometry, write_crops
+from pipeline.data.images import Images
 from pipeline.data.store import CropStore
 from pipeline.params import Data
 
@@ -71,7 +71,7 @@ def test_each_format_has_a_fixture_and_a_name_in_the_params():
 def test_the_same_faces_in_every_format(root, name, given):
     format, images, boxes, can_miss = HELD[name]
     folder, inside = place(root, name)
-    found = formats.read(folder, inside, format=format if given else "auto", num_points=5, box="photo")
+    found = formats.read(folder, inside, Layout(format=format if given else "auto", num_points=5, box="photo"))
     assert list(found.faces.columns) == ["image", *BOX, "where"]
     assert found.faces.index.tolist() == [0, 1, 2]
     assert found.faces.image.tolist() == images
@@ -86,7 +86,7 @@ def test_the_same_faces_in_every_format(root, name, given):
 def test_an_unknown_number_of_points_names_the_file(root, name):
     folder, inside = place(root, name)
     with pytest.raises(UserError) as caught:
-        formats.read(folder, inside, num_points=4)
+        formats.read(folder, inside, Layout(num_points=4))
     problems = [problem.replace(f"{folder}/", "") for problem in caught.value.problems]
     message = "5 points a face, but 4 are expected; choose the skeleton of this file"
     assert problems == {
@@ -103,18 +103,18 @@ def test_an_unknown_number_of_points_names_the_file(root, name):
 @pytest.mark.parametrize("name", HELD)
 def test_points_are_chosen_in_the_given_order(root, name):
     folder, inside = place(root, name)
-    found = formats.read(folder, inside, num_points=2, points=[3, 0])
+    found = formats.read(folder, inside, Layout(num_points=2, points=[3, 0]))
     np.testing.assert_allclose(found.keypoints, POINTS[:, [3, 0]], atol=1e-6)
     with pytest.raises(UserError, match=r"data.points names 5, 9, but the faces have points 0 to 4"):
-        formats.read(folder, inside, points=[5, 0, 9])
+        formats.read(folder, inside, Layout(points=[5, 0, 9]))
     with pytest.raises(UserError, match="data.points names 2 points, but 5 are expected"):
-        formats.read(folder, inside, num_points=5, points=[3, 0])
+        formats.read(folder, inside, Layout(num_points=5, points=[3, 0]))
 
 
 @pytest.mark.parametrize("name", [name for name, held in HELD.items() if held[2] is WHOLE])
 def test_boxes_around_all_points_not_only_the_chosen(root, name):
     folder, inside = place(root, name)
-    found = formats.read(folder, inside, num_points=1, points=[2], box="points")
+    found = formats.read(folder, inside, Layout(num_points=1, points=[2], box="points"))
     last = [3, 4, 7.5 if HELD[name][3] else 8.5, 8]  # 9.5 − 3 + 1; the point at x = 10.5 counts unless it is missing
     np.testing.assert_allclose(found.faces[BOX].to_numpy(), [[4, 5, 8, 8], [4.25, 5.5, 8, 8], last], atol=1e-6)
     assert found.boxes_made == 3
@@ -122,12 +122,13 @@ def test_boxes_around_all_points_not_only_the_chosen(root, name):
 
 def test_a_box_around_too_few_points_is_a_problem(root):
     (root / "one.csv").write_text("a.png,1,2,,\nc.png,1,2,3,4\n")
-    found, problems = formats.parse(root, "one.csv", box="points")
-    assert problems == [f"{root}/one.csv:1: face 0 (a.png): has no box and too few points for one; set data.box to photo"]
+    found, problems = formats.parse(root, "one.csv", Layout(box="points"))
+    assert problems == [
+        f"{root}/one.csv:1: face 0 (a.png): has no box and too few points for one; set data.box to photo"]
     assert found.faces.index.tolist() == [1] and found.keypoints.tolist() == [[[1, 2], [3, 4]]]
     (root / "names.csv").write_text("image_name\na.png\n")
     with pytest.raises(UserError, match=r"names.csv:2: face 0 \(a.png\): has no box and too few points"):
-        formats.read(root, "names.csv", box="points")
+        formats.read(root, "names.csv", Layout(box="points"))
 
 
 def test_a_photo_whose_size_is_needed_and_not_there_is_a_problem(root):
@@ -135,8 +136,8 @@ def test_a_photo_whose_size_is_needed_and_not_there_is_a_problem(root):
     (root / "b/b.png").unlink()
     for name, line in (("points.csv", 3), ("list.txt", 2)):
         found, problems = formats.parse(root, name)
-        assert problems == [f"{root}/{name}:{line}: face 1 (b/b.png): photo {root}/b/b.png is missing",
-                          f"{root}/{name}:{line + 1}: face 2 (c.png): photo {root}/c.png is not a readable image"]
+        assert problems == [f"{root}/{name}:{line}: face 1 (b/b.png): image {root}/b/b.png is missing",
+                          f"{root}/{name}:{line + 1}: face 2 (c.png): image {root}/c.png is unreadable"]
         assert found.faces.index.tolist() == [0] and len(found.keypoints) == 1
 
 
@@ -159,9 +160,9 @@ def test_what_is_not_recognised_says_so(root, name, content, message):
 
 def test_unknown_names_of_formats_and_boxes_list_the_known(root):
     with pytest.raises(UserError, match="data.format 'yolo': choose auto or one of dlib_xml, pts, asf, csv_points"):
-        formats.read(root, "points.csv", format="yolo")
+        formats.read(root, "points.csv", Layout(format="yolo"))
     with pytest.raises(UserError, match="data.box 'face': choose photo or points"):
-        formats.read(root, "points.csv", box="face")
+        formats.read(root, "points.csv", Layout(box="face"))
 
 
 def test_a_labelled_set_needs_points(root):
@@ -179,7 +180,7 @@ def test_rubbish_in_any_format_is_a_problems_with_the_files_name(tmp_path, forma
     name = f"rubbish.{format if format in {'pts', 'asf'} else 'txt'}"
     (tmp_path / name).write_bytes(data)
     (tmp_path / "rubbish.jpg").touch()
-    found, problems = formats.parse(tmp_path, name, format=format, num_points=5)
+    found, problems = formats.parse(tmp_path, name, Layout(format=format, num_points=5))
     assert len(found) == 0
     assert problems and all(problem.startswith(f"{tmp_path / name}") for problem in problems)
 
@@ -194,7 +195,7 @@ def test_no_path_leaves_the_data_folder(tmp_path, format, image):
         "asf": f"1\n0 0 0.5 0.5 0 0 0\n{image}\n",
     }[format]
     (tmp_path / "labels.asf").write_text(text)
-    found, problems = formats.parse(tmp_path, "labels.asf", format=format)
+    found, problems = formats.parse(tmp_path, "labels.asf", Layout(format=format))
     assert len(found) == 0 and len(problems) == 1 and "image path" in problems[0]
 
 
@@ -220,8 +221,8 @@ def test_every_reader_has_tests_of_its_own():
 
 @pytest.mark.parametrize("color", ["grey", "rgb"])
 def test_photos_from_inside_the_file_become_crops(root, color):
-    found = formats.read(root, "training.csv", num_points=5)
-    write_crops(found, root, root / "store", size=16, margin=1.0, shift_y=0.0, padding=1.0, color=color, jobs=1)
+    found = formats.read(root, "training.csv", Layout(num_points=5))
+    write_crops(found, root, root / "store", CropGeometry(size=16, margin=1.0, padding=1.0, color=color), jobs=1)
     store = CropStore.open(root / "store")
     expected = np.stack([(40 * face + np.add.outer(10 * np.arange(16), 3 * np.arange(16))) % 256 for face in range(3)])
     np.testing.assert_array_equal(store.crops if color == "grey" else store.crops[..., 1], expected)
@@ -231,7 +232,7 @@ def test_photos_from_inside_the_file_become_crops(root, color):
 
 
 def test_sizes_of_photos(root):
-    photos = Photos(root, {"inside": np.zeros((3, 7), np.uint8)})
+    photos = Images(root, {"inside": np.zeros((3, 7), np.uint8)})
     size, wrong = photos.sizes(["a.png", "inside", "none.png", "points.csv", "a.png"], jobs=1)
     np.testing.assert_array_equal(size, [[16, 16], [7, 3], [np.nan] * 2, [np.nan] * 2, [16, 16]])
-    assert wrong == ["", "", "missing", "not a readable image", ""]
+    assert wrong == ["", "", "missing", "unreadable", ""]

@@ -21,8 +21,8 @@ def test_photos_come_with_the_points_and_most_rows_lack_some(tmp_path):
     assert wrong == []
     assert found.faces.image.tolist() == ["training/1", "training/2"]
     np.testing.assert_array_equal(found.keypoints, [[[1.5, 2], [3, 4]], [[5, 6], [np.nan, np.nan]]])
-    assert found.photos["training/1"].tolist() == [[0, 1], [2, 255]]
-    assert found.photos["training/1"].dtype == np.uint8
+    assert found.images["training/1"].tolist() == [[0, 1], [2, 255]]
+    assert found.images["training/1"].dtype == np.uint8
 
 
 def test_photos_to_predict_are_called_by_their_id(tmp_path):
@@ -36,7 +36,7 @@ def test_the_contests_own_header_is_the_skeleton(tmp_path):
     values = ",".join(map(str, range(30)))
     found, wrong = read(tmp_path, f"{','.join(names)},Image\n{values},{' '.join(['7'] * 96 * 96)}\n", 15)
     assert wrong == [] and found.keypoints.tolist() == [np.arange(30).reshape(15, 2).tolist()]
-    assert found.photos["training/1"].shape == (96, 96)
+    assert found.images["training/1"].shape == (96, 96)
 
 
 def test_every_problems_names_file_line_and_face(tmp_path):
@@ -57,7 +57,7 @@ def test_every_problems_names_file_line_and_face(tmp_path):
         "training.csv:11: face 9: nose_tip: x='x' is not a number of pixels",
         "training.csv:11: face 9: nose_tip: y='inf' is not a number of pixels",
     ]
-    assert found.faces.index.tolist() == [10] and list(found.photos) == ["training/11"]
+    assert found.faces.index.tolist() == [10] and list(found.images) == ["training/11"]
 
 
 @pytest.mark.parametrize(("text", "expected"), [

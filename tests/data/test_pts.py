@@ -72,9 +72,9 @@ def test_every_problems_names_file_and_line(tmp_path):
         "e.pts: is empty; .pts is expected",
         "f.pts:3: no points; one x and y a line are expected",
         "g.pts:1: 2 points a face, but 3 are expected; choose the skeleton of this file",
-        "h.pts:1: several photos beside it (h.jpg, h.png); keep one",
+        "h.pts:1: several images beside it (h.jpg, h.png); keep one",
         "i.pts:1: 2 points a face, but 3 are expected; choose the skeleton of this file",
-        "i.pts:1: no photo beside it; i.jpg (or .jpeg, .png, .bmp, …) is expected",
+        "i.pts:1: no image beside it; i.jpg (or .jpeg, .png, .bmp, …) is expected",
         "j.pts:2: is not text in UTF-8; .pts is expected",
     ]
 

@@ -67,8 +67,8 @@ def test_a_wrong_pair_is_named_once(faces: np.ndarray) -> None:
     flip[[36, 45, 39, 42]] = [42, 39, 45, 36]
     problems = mirror_problems(faces, replace(IBUG, flip=flip))
     assert len(problems) == 3
-    assert problems[0] == ("the skeleton says that points 36 and 42 are a pair, but in the mean face 36 mirrors onto 45 "
-                         "and 42 mirrors onto 39")
+    assert problems[0] == ("the skeleton says that points 36 and 42 are a pair, but in the mean face 36 mirrors onto "
+                           "45 and 42 mirrors onto 39")
     pairs = re.search(r"^the mean face has 29 pairs; .* data\.skeleton: `pairs: (.*)`$", problems[2])[1]
     assert make_skeleton("again", 68, json.loads(pairs)).flip.tolist() == IBUG.flip.tolist()
 

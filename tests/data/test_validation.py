@@ -75,24 +75,24 @@ def root(tmp_path: Path) -> Path:
 def test_everything_wrong_is_listed_at_once(root):
     train, test = validate_files(root, "train.xml", "test.xml", THREE, jobs=2)
     assert [problem.replace(f"{root}/", "") for problem in train.problems] == [
-        "train.xml:4: face 1 (good.png): duplicate entry: same photo and box as face 0",
+        "train.xml:4: face 1 (good.png): duplicate entry: same image and box as face 0",
         "train.xml:5: face 2 (good.png): box without area: width 20, height 0",
-        "train.xml:6: face 3 (good.png): box at 100, 15 lies wholly outside the photo of 100×80 px",
+        "train.xml:6: face 3 (good.png): box at 100, 15 lies wholly outside the image of 100×80 px",
         "train.xml:6: face 3 (good.png): points 0, 1, 2: more than 1.5 box sizes from the middle of the box",
-        "train.xml:7: face 4 (good.png): box at -20, 15 lies wholly outside the photo of 100×80 px",
+        "train.xml:7: face 4 (good.png): box at -20, 15 lies wholly outside the image of 100×80 px",
         "train.xml:7: face 4 (good.png): has no points",
         "train.xml:8: face 5 (good.png): left='x' is not a number of pixels",
         "train.xml:9: face 6 (good.png): part '3' is unknown; names are the indices 0 to 2",
         "train.xml:10: face 7 (good.png): point 0: more than 1.5 box sizes from the middle of the box",
         "train.xml:11: face 8 (good.png): part '0': x='nan' is not a number of pixels",
         "train.xml:13: image path '../secret.png' leaves the data folder; '..' is not allowed",
-        "train.xml:17: face 10 (missing.png): photo missing.png is missing",
-        "train.xml:21: face 12 (text.png): photo text.png is not a readable image",
-        "train.xml:24: face 13 (cut.jpg): photo cut.jpg is not a readable image",
-        "train.xml:27: face 14 (empty.png): photo empty.png is not a readable image",
+        "train.xml:17: face 10 (missing.png): image missing.png is missing",
+        "train.xml:21: face 12 (text.png): image text.png is unreadable",
+        "train.xml:24: face 13 (cut.jpg): image cut.jpg is unreadable",
+        "train.xml:27: face 14 (empty.png): image empty.png is unreadable",
     ]
     assert [problem.replace(f"{root}/", "") for problem in test.problems] == [
-        "test.xml:3: face 0 (gone.png): photo gone.png is missing",
+        "test.xml:3: face 0 (gone.png): image gone.png is missing",
         "test.xml:5: broken XML (no element found, column 1)",
     ]
 
@@ -101,8 +101,8 @@ def test_the_command_prints_both_files_and_fails(root):
     arguments = ["--root", str(root), "--train", "train.xml", "--test", "test.xml"]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 1
-    assert "train.xml: 13 faces in 5 photos, 14 problems" in result.stdout  # any skeleton: point 3 is fine
-    assert "test.xml: 1 faces in 1 photos, 2 problems" in result.stdout
+    assert "train.xml: 13 faces in 5 images, 14 problems" in result.stdout  # any skeleton: point 3 is fine
+    assert "test.xml: 1 faces in 1 images, 2 problems" in result.stdout
     assert result.stderr.count("error: ") == 16
 
 
@@ -110,7 +110,7 @@ def test_the_command_accepts_a_good_data_set(root):
     (root / "train.xml").write_text("\n".join(TRAIN.splitlines()[:3]) + "</image></images></dataset>")
     result = CliRunner().invoke(main, ["--root", str(root), "--train", "train.xml"])
     assert result.exit_code == 0 and result.stderr == ""
-    assert "train.xml: 1 faces in 1 photos, 0 problems" in result.stdout
+    assert "train.xml: 1 faces in 1 images, 0 problems" in result.stdout
 
 
 def faces(boxes: list[list[float]], images: list[str] | None = None) -> pd.DataFrame:
@@ -132,8 +132,8 @@ def test_what_is_unusual_is_counted_but_no_problem(root):
     report = validate(annotations, root, 2, file=Path("f.xml"), jobs=1)
     assert report.problems == ()
     assert report.notes == {
-        "box over the edge of the photo": 3, "box not square": 1, "points outside the box": 1,
-        "points outside the photo": 2, "some points missing": 1, "photos with several faces": 1,
+        "box over the edge of the image": 3, "box not square": 1, "points outside the box": 1,
+        "points outside the image": 2, "some points missing": 1, "images with several faces": 1,
     }
 
 
@@ -175,7 +175,7 @@ def test_problems_of_several_files_stand_by_file_and_line(root):
     (root / "set" / "a.png").write_text("no picture")
     report, = validate_files(root, "set", None, THREE, jobs=1)
     assert [problem.replace(f"{root}/", "") for problem in report.problems[:3]] == [
-        "set/a.pts:1: face 0 (set/a.png): photo set/a.png is not a readable image",
+        "set/a.pts:1: face 0 (set/a.png): image set/a.png is unreadable",
         "set/b.pts:2: 'x' is not a number of pixels",
         "set/c.pts:1: face 2 (set/c.png): point 2: more than 1.5 box sizes from the middle of the box",
     ]
@@ -199,8 +199,8 @@ def test_pairs_of_the_skeleton_are_held_against_the_mean_face(root):
     right, wrong = make_skeleton("right", 4, [(0, 1), (2, 3)]), make_skeleton("wrong", 4, [(0, 2), (1, 3)])
     assert validate_files(root, "train.xml", None, right, jobs=1)[0].problems == ()
     problems = validate_files(root, "train.xml", None, wrong, jobs=1)[0].problems
-    assert problems[0] == (f"{root}/train.xml: the skeleton says that points 0 and 2 are a pair, but in the mean face 0 "
-                         "mirrors onto 1 and 2 mirrors onto 3")
+    assert problems[0] == (f"{root}/train.xml: the skeleton says that points 0 and 2 are a pair, but in the mean face "
+                           "0 mirrors onto 1 and 2 mirrors onto 3")
 
 
 @pytest.mark.parametrize("format", ["auto", "csv_points"])
@@ -209,7 +209,7 @@ def test_the_command_takes_every_format(root, format):
     arguments = ["--root", str(root), "--train", "train.csv", "--format", format]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
-    assert "train.csv: 1 faces in 1 photos, 0 problems" in result.stdout
+    assert "train.csv: 1 faces in 1 images, 0 problems" in result.stdout
     result = CliRunner().invoke(main, [*arguments[:-1], "wflw"])
     assert result.exit_code == 1 and "train.csv:1: face 0" in result.stderr
 
@@ -219,7 +219,7 @@ def test_real_data():
     names = "labels_ibug_300W_train.xml", "labels_ibug_300W_test_parsed.xml"
     train, test = validate_files(IBUG, *names, get_skeleton("ibug68"))
     assert (train.faces, train.problems, test.faces, test.problems) == (2208, (), 716, ())
-    assert train.notes["box over the edge of the photo"] == 69
+    assert train.notes["box over the edge of the image"] == 69
     assert train.notes["box not square"] == 592
     assert train.notes["points outside the box"] == 2050
-    assert train.notes["points outside the photo"] == 0
+    assert train.notes["points outside the image"] == 0

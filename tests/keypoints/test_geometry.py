@@ -1,8 +1,12 @@
+"""Geometry: golden affines, inverses, mirroring and mean faces."""
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.keypoints import geometry
+from pipeline.keypoints.geometry import mean_face, normalize_shape
 from pipeline.keypoints.skeleton import SKELETONS
 
 
@@ -58,3 +62,25 @@ def test_compose_is_one_after_the_other(values, point):
     both = geometry.transform(geometry.compose(second, first), np.array([point]))
     in_turn = geometry.transform(second, geometry.transform(first, np.array([point])))
     np.testing.assert_allclose(both, in_turn, atol=1e-6)
+
+
+def test_normalize_shape_of_any_place_and_size_is_the_same():
+    face = np.array([[0.0, 0], [4, 0], [2, 6]])
+    shapes, size = normalize_shape(np.stack([face, 5 * face + [100, -7], np.full((3, 2), 9.0)]))
+    np.testing.assert_allclose(shapes[0], shapes[1])
+    assert size[1] == pytest.approx(5 * size[0]) and size[2] == 0
+    assert np.square(shapes[0]).sum() == pytest.approx(3) and not shapes[2].any()
+
+
+def test_mean_face_of_missing_points_comes_from_the_faces_with_most():
+    face = np.array([[0.0, 0], [40, 0], [20, 60], [np.nan, np.nan]])
+    other = np.array([[0.0, 0], [np.nan, np.nan], [90, 1], [np.nan, np.nan]])
+    mean = mean_face(np.stack([face, 2 * face + 7, other]))
+    assert np.isnan(mean[3]).all()
+    np.testing.assert_allclose(mean[:3].mean(0), 0, atol=1e-12)
+    assert np.ptp(mean[:3], axis=0)[1] / np.ptp(mean[:3], axis=0)[0] == pytest.approx(1.5)
+    assert np.square(mean[:3]).sum(-1).mean() == pytest.approx(1)
+
+
+def test_mean_face_of_one_point_is_the_origin():
+    assert mean_face(np.full((4, 1, 2), 5.0)).tolist() == [[0, 0]]

@@ -58,7 +58,7 @@ def test_curves_pass_over_epochs_without_a_value(tmp_path: Path, monkeypatch: py
     axes = figures[0].axes
     assert [len(axis.lines) for axis in axes] == [6, 6, 6]
     assert [(axis.get_xlabel(), axis.get_ylabel()) for axis in axes] == [
-        ("epoch", "loss"), ("epoch", "loss"), ("epoch", "MAE, photo pixels")]
+        ("epoch", "loss"), ("epoch", "loss"), ("epoch", "MAE, image pixels")]
     assert axes[2].lines[0].get_xydata().tolist() == [[2, 9], [4, 5], [6, 3]]
     assert all(axis.get_yscale() == "log" for axis in axes)
     charts.draw_curves(tmp_path / "curves.png", history)
@@ -88,7 +88,7 @@ def test_errors_of_one_point_are_drawn(
 def test_the_mean_face_is_that_of_complete_faces(faces: CropStore) -> None:
     truth = faces.keypoints.copy()
     truth[2:, 1:] = np.nan  # one point alone says nothing of the shape
-    np.testing.assert_allclose(charts._mean_face(truth), charts._mean_face(faces.keypoints[:2]), atol=1e-6)
+    np.testing.assert_allclose(charts.mean_face(truth), charts.mean_face(faces.keypoints[:2]), atol=1e-6)
 
 
 def test_without_regions_the_bars_are_the_points_by_name(

@@ -12,7 +12,7 @@ from pipeline.data.store import CropStore
 from pipeline.keypoints.skeleton import make_skeleton
 from pipeline.models.codecs import Gaussian, Heatmap
 from pipeline.plots import faces as pictures
-from pipeline.plots import heatmaps
+from pipeline.plots.heatmaps import Heatmaps, cell_extent
 from tests.conftest import SKELETON, picture
 
 GREEN, RED, YELLOW = (0x3F, 0xE0, 0x6A), (0xFF, 0x40, 0x35), (0xFF, 0xD2, 0x1F)
@@ -26,7 +26,7 @@ def centres(image: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
 
 def test_faces_have_truth_green_and_prediction_red_in_their_place(tmp_path: Path, faces: CropStore) -> None:
     points = np.nan_to_num(faces.keypoints) + np.array([8, 0])  # 16 px of the crop to the right
-    pictures.draw_faces(tmp_path / "faces.png", faces, [0], points, SKELETON, faces.keypoints, ["one"])
+    pictures.draw_faces(tmp_path / "faces.png", faces, {0: "one"}, points, SKELETON, faces.keypoints)
     image = picture(tmp_path / "faces.png")
     green, red = centres(image, GREEN), centres(image, RED)
     assert min(len(green), len(red)) > 100
@@ -38,12 +38,12 @@ def test_faces_have_truth_green_and_prediction_red_in_their_place(tmp_path: Path
 
 def test_extremes_are_the_worst_and_the_best(tmp_path: Path, faces: CropStore, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
-    monkeypatch.setattr(pictures, "draw_faces", lambda path, store, rows, *more: drawn.append((list(rows), more[3])))
+    monkeypatch.setattr(pictures, "draw_faces", lambda path, store, shown, *_: drawn.append(shown))
     points = np.nan_to_num(faces.keypoints) + np.array([3, 1, 4, 0, 5, 9, 2, 99])[:, None, None]
     pictures.draw_extremes(tmp_path / "x.png", faces, points, SKELETON, worst=True, count=3)
     pictures.draw_extremes(tmp_path / "x.png", faces, points, SKELETON, worst=False, count=3)
-    assert [rows for rows, _ in drawn] == [[5, 4, 2], [3, 1, 6]]
-    assert drawn[0][1][0] == "face 5: 9.00 px (28.1% of the box)"
+    assert [list(shown) for shown in drawn] == [[5, 4, 2], [3, 1, 6]]
+    assert drawn[0][5] == "face 5: 9.00 px (28.1% of the box)"
 
 
 def test_extremes_are_drawn(tmp_path: Path, faces: CropStore) -> None:
@@ -55,7 +55,7 @@ def test_extremes_are_drawn(tmp_path: Path, faces: CropStore) -> None:
 
 def test_colour_crops_and_no_edges_are_drawn_too(tmp_path: Path, faces: CropStore) -> None:
     colour = replace(faces, crops=np.repeat(faces.crops[..., None], 3, axis=-1), keypoints=None)
-    pictures.draw_faces(tmp_path / "test.png", colour, range(7), faces.keypoints, DOTS)
+    pictures.draw_faces(tmp_path / "test.png", colour, dict.fromkeys(range(7), "a face"), faces.keypoints, DOTS)
     assert len(centres(picture(tmp_path / "test.png"), RED)) > 200
 
 
@@ -93,14 +93,14 @@ def test_filters_are_drawn_whatever_their_number(
 def test_heatmaps_lie_where_the_points_are(
     tmp_path: Path, faces: CropStore, codec: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The hottest cell that is drawn holds the point, inside the view and outside it."""
+    """The hottest cell that is drawn holds the point, inside the input and outside it."""
     codec = codec(size=64, stride=4, sigma=1.0, padding=4.0, decoder="window")
     points = np.array([[[9.5, 21.5], [65.5, 1.5]]])
     maps = codec.encode(torch.from_numpy(points)).numpy()
     figures = []
     monkeypatch.setattr(pictures, "save", lambda figure, path: figures.append(figure))
-    pictures.draw_heatmaps(tmp_path / "x.png", faces, [3], maps, points, make_skeleton("two", 2),
-                           extent=heatmaps.cell_extent(codec), label="net")
+    found = Heatmaps(rows=[3], maps=maps, points=points, extent=cell_extent(codec))
+    pictures.draw_heatmaps(tmp_path / "x.png", faces, found, make_skeleton("two", 2), "net")
     for axis, point in zip(figures[0].axes[1:3], points[0], strict=True):
         heat = axis.images[1]
         left, right, bottom, top = heat.get_extent()
@@ -112,8 +112,8 @@ def test_heatmaps_lie_where_the_points_are(
         np.testing.assert_allclose(axis.lines[0].get_xydata()[0], point)
     assert axis.images[0].get_extent() == [-0.5, 63.5, 63.5, -0.5]
     monkeypatch.undo()
-    pictures.draw_heatmaps(tmp_path / "x.png", faces, [3, 5], np.repeat(maps, 2, 0), np.repeat(points, 2, 0),
-                           make_skeleton("two", 2), extent=heatmaps.cell_extent(codec), label="net")
+    found = replace(found, rows=[3, 5], maps=np.repeat(maps, 2, 0), points=np.repeat(points, 2, 0))
+    pictures.draw_heatmaps(tmp_path / "x.png", faces, found, make_skeleton("two", 2), "net")
     picture(tmp_path / "x.png")
 
 
@@ -124,7 +124,7 @@ def test_a_photo_is_scaled_and_drawn_on(tmp_path: Path, side: int, scale: float)
     photo[side // 2 :] = 60
     boxes = np.array([[face, face, face, face], [3 * face, face, face, 1.5 * face]])
     points = np.array([[[1.5 * face, 1.25 * face]], [[np.nan, np.nan]]])
-    pictures.draw_photo(tmp_path / "photo.png", photo, boxes, points, make_skeleton("one", 1))
+    pictures.draw_image(tmp_path / "photo.png", photo, boxes, points, make_skeleton("one", 1))
     image = picture(tmp_path / "photo.png")
     assert image.shape == (2000, 2000, 3)
     red, yellow = centres(image, RED), centres(image, YELLOW)
@@ -137,5 +137,5 @@ def test_a_photo_is_scaled_and_drawn_on(tmp_path: Path, side: int, scale: float)
 def test_a_photo_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "x.png").mkdir()
     with pytest.raises(UserError, match="x.png: cannot be written"):
-        pictures.draw_photo(tmp_path / "x.png", np.zeros((20, 20, 3), np.uint8), np.array([[1.0, 1, 9, 9]]),
+        pictures.draw_image(tmp_path / "x.png", np.zeros((20, 20, 3), np.uint8), np.array([[1.0, 1, 9, 9]]),
                             np.array([[[5.0, 5]]]), make_skeleton("one", 1))

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from pipeline.models.codecs import Gaussian, Heatmap
-from pipeline.plots.heatmaps import cell_extent, first_filters, heatmaps
+from pipeline.plots.heatmaps import cell_extent, compute_heatmaps, first_filters
 
 POINTS = torch.tensor([[9.0, 21.0], [33.0, -2.0]])  # the second outside the view
 
@@ -27,7 +27,9 @@ class Drawn(nn.Module):
 @pytest.mark.parametrize("codec", [Heatmap, Gaussian])
 def test_heatmaps_are_what_the_codec_means(store, codec):
     codec = codec(size=32, stride=4, sigma=1.0, padding=4.0, decoder="window")
-    maps, points = heatmaps(Drawn(codec).train(), codec, store, [3, 1])
+    found = compute_heatmaps(Drawn(codec).train(), codec, store, [3, 1])
+    maps, points = found.maps, found.points
+    assert found.extent == cell_extent(codec)
     assert maps.shape == (2, 2, codec.cells, codec.cells) and points.shape == (2, 2, 2)
     np.testing.assert_allclose(points[1], POINTS, atol=0.6)
     wanted = codec.encode(POINTS[None])[0].numpy()

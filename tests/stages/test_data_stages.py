@@ -59,7 +59,7 @@ def test_boxes_that_are_made_are_said_once_a_part(place):
     assert shown[:4] == ["data/crops/train: 3 faces", line, "data/crops/test: 3 faces", line]
     assert CropStore.open(Path("data/crops/train")).faces[BOX].iloc[0].tolist() == [4, 5, 8, 8]
     place(train="points.csv")
-    assert "  3 of them without a box of their own; they get the whole photo" in succeed("crop")
+    assert "  3 of them without a box of their own; they get the whole image" in succeed("crop")
     place(train="boxed.csv")
     assert "without a box" not in succeed("crop")
 
@@ -155,9 +155,9 @@ def test_without_test_faces_every_stage_runs(place, competition):
 def test_the_real_imm_faces(place):
     place(root=str(DATA / "imm_face_db"), train=".", skeleton="imm58")
     shown = succeed("validate")
-    assert "240 faces in 240 photos, 0 problems" in shown
+    assert "240 faces in 240 images, 0 problems" in shown
     assert succeed("crop").splitlines()[:2] == [
-        "data/crops/train: 240 faces", "  240 of them without a box of their own; they get the whole photo"]
+        "data/crops/train: 240 faces", "  240 of them without a box of their own; they get the whole image"]
     faces = pd.read_csv("data/crops/train/faces.csv")
     assert len(faces) == 240 and (faces[["photo_width", "photo_height"]] == [640, 480]).all(axis=None)
     assert np.load("data/crops/train/keypoints.npy").shape == (240, 58, 2)

@@ -50,6 +50,9 @@ class Layout:
     box: str = "photo"
 
 
+ANY = Layout()
+
+
 def tabulate(
     rows: Sequence[tuple], keypoints: Sequence[np.ndarray] | np.ndarray | None,
     images: Mapping[str, np.ndarray] | None = None,

@@ -1,10 +1,10 @@
-"""IMM's .asf (AAM Shape File): one face a file, coordinates relative to the photo, which the file names.
+"""IMM's .asf (AAM Shape File): one face a file, coordinates relative to the image, which the file names.
 
 Lines that begin with # are comments. The others are the number of points, a line for each point
 (`path type x y number from to …`, of which x, y and number are read) and the name of the host image.
 
-x and y run from 0 to 1 over the outer edges of the photo, so a pixel is x·width − ½, y·height − ½ in our convention
-(the centre of the top-left pixel is (0, 0)). The photos of IMM show it: on average over left and right, the outlines of
+x and y run from 0 to 1 over the outer edges of the image, so a pixel is x·width − ½, y·height − ½ in our convention
+(the centre of the top-left pixel is (0, 0)). The images of IMM show it: on average over left and right, the outlines of
 the faces lie 0.41 ± 0.05 px left of x·width (tests/test_asf.py).
 The format has neither boxes nor missing points.
 """
@@ -20,16 +20,7 @@ from pipeline.data.images import Images
 
 
 def parse(root: Path, name: str, num_points: int | None = None) -> tuple[Annotations, list[str]]:
-    """Read a data set of .asf files, and the sizes of their photos, which lie in the folder of their file.
-
-    Args:
-        root: the data folder.
-        name: see `list_files`.
-        num_points: K. None: that of the first good file.
-
-    Returns:
-        The faces that could be read, in the order of their paths, without boxes; and what is wrong with the others.
-    """
+    """Read a data set of .asf files and the sizes of their images, which lie in the folder of their file."""
     files, problems = list_files(root, name, ".asf")
     rows, points = [], []
     for face, file in enumerate(files):
@@ -49,7 +40,7 @@ def parse_points(path: Path, num_points: int | None = None) -> tuple[np.ndarray,
     """One file.
 
     Returns:
-        Its points as they stand there, (K, 2) float64 relative to the photo; the name of the photo; the line of that
+        Its points as they stand there, (K, 2) float64 relative to the image; the name of the image; the line of that
         name; what is wrong.
     """
     text, problems = read_text(path, ".asf", encoding="latin-1")

@@ -17,15 +17,7 @@ from pipeline.data.annotations.fields import MAX_PIXEL, NO_BOX, count_problem, p
 
 
 def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[str]]:
-    """Read one file.
-
-    Args:
-        path: the JSON file; its file names are relative to the data folder.
-        num_points: K. None: that of the first good annotation.
-
-    Returns:
-        The faces that could be read, in the order of the file; and what is wrong with the others.
-    """
+    """Read one file: see `formats.Reader`."""
     content, problems = _load(path)
     images, wrong = _images(content.get("images", []))
     problems += [f"{path}: {reason}" for reason in wrong]

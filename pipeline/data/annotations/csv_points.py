@@ -29,15 +29,7 @@ class Columns:
 
 
 def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[str]]:
-    """Read one file.
-
-    Args:
-        path: the CSV file; its image names are relative to the data folder.
-        num_points: K. None: as many as the file has. A file without any point is right for every K.
-
-    Returns:
-        The faces that could be read, in the order of the file; and what is wrong with the others.
-    """
+    """Read one file: see `formats.Reader`."""
     rows, points, problems, columns, face = [], [], [], None, -1
     try:
         for line, cells in read_rows(path):

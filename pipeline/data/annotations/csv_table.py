@@ -1,4 +1,4 @@
-"""CSV files with two columns a point, as `csv_points` and `kaggle_pixels` read them."""
+"""CSV tables with two columns a point, as `csv_points` and `kaggle_pixels` read them."""
 
 import csv
 import re
@@ -13,7 +13,7 @@ PREFIX = re.compile(r"(?i)(?P<axis>[xy])[_. ]?(?P<point>\d+)")  # x7
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a file that are not blank, each with its line number.
+    """Yield the rows of a file that are not blank, each with its line number.
 
     Raises:
         UserError: the file cannot be read, is not UTF-8, or its quotes are broken; on the way, after good rows.
@@ -37,10 +37,10 @@ def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def pair_columns(names: Sequence[str]) -> tuple[list[str], list[tuple[int, int]], list[str]]:
-    """The points of a header: the point and axis of each column by its name, or by turns where none tells.
+    """Find the points of a header: the point and axis of each column by its name, or by turns where none tells.
 
     Returns:
-        The names of the points; the columns of their x and y, as indices into `names`; what is wrong.
+        The names of the points; the columns of their x and y, as indices into `names`; the problems.
     """
     matches = [SUFFIX.fullmatch(name.strip()) or PREFIX.fullmatch(name.strip()) for name in names]
     if not any(matches):
@@ -62,7 +62,7 @@ def pair_columns(names: Sequence[str]) -> tuple[list[str], list[tuple[int, int]]
 
 
 def read_point(texts: tuple[str, str], name: str) -> tuple[tuple[float, float], list[str]]:
-    """x and y of one point of one row, NaN where both are empty or nan; and what is wrong."""
+    """Parse x and y of one point of one row, NaN where both are empty or nan; return the problems, too."""
     missing = [text.strip().lower() in {"", "nan"} for text in texts]
     if all(missing):
         return (float("nan"), float("nan")), []

@@ -1,6 +1,6 @@
 """dlib's XML: `<image file><box top left width height><part name x y/>…`, as iBUG 300-W's labels come.
 
-The file may come from strangers: it is read by expat as a stream, any DOCTYPE is refused (so there are no entities
+The file is untrusted input: it is read by expat as a stream, any DOCTYPE is refused (so there are no entities
 to expand and nothing external to fetch), and no image path may leave the data folder. expat and not lxml because
 libxml2 stores line numbers in 16 bits and guesses, off by one, beyond 65,535; label files are longer than that.
 """
@@ -44,9 +44,9 @@ def read(path: Path, num_points: int | None = None) -> Annotations:
 
 
 def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[str]]:
-    """As `read`, but returns the problems beside those faces whose box could be read.
+    """Read as `read` does, but return the problems beside those faces whose box could be read.
 
-    The index of `faces` is the face's number in the file, so it has gaps where a box is faulty.
+    The index of `faces` is the face's number in the file, so it has gaps where a box is invalid.
     """
     try:
         with Path(path).open("rb") as file:
@@ -165,7 +165,7 @@ class _Parser:
             return
         self.face += 1
         values = self.numbers(attributes, BOX)
-        self.parts = {}  # parts of a faulty box are still checked
+        self.parts = {}  # parts of an invalid box are still checked
         self.kept = values is not None and self.usable
         if self.kept:
             where = f"{self.path}:{self.expat.CurrentLineNumber}"

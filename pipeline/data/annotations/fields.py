@@ -1,4 +1,4 @@
-"""What all readers check: text files from strangers, numbers of pixels, paths, numbers of points."""
+"""Checks of untrusted input that the readers share: text, numbers of pixels, paths, numbers of points."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ NUMBER = re.compile(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?\s
 
 
 def read_text(path: Path, what: str, encoding: str = "utf-8-sig") -> tuple[str, list[str]]:
-    """The text of a file, and why it cannot be read or decoded; `what` names the format that is expected."""
+    """Read a text file; return its text and the problems. `what` names the format that is expected."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -25,7 +25,7 @@ def read_text(path: Path, what: str, encoding: str = "utf-8-sig") -> tuple[str, 
 
 
 def number(text: str | None) -> float | None:
-    """A plain decimal number of pixels, or None: no NaN, no infinity, nothing beyond MAX_PIXEL."""
+    """Parse a plain decimal number of pixels, or None: no NaN, no infinity, nothing beyond MAX_PIXEL."""
     if text is None or not NUMBER.fullmatch(text):
         return None
     value = float(text)
@@ -33,7 +33,7 @@ def number(text: str | None) -> float | None:
 
 
 def numbers(texts: list[str]) -> tuple[list[float], list[str]]:
-    """The numbers that could be read, and one problem for each text that is none."""
+    """Parse numbers; return those that could be read, and one problem for each text that is none."""
     values = [number(text) for text in texts]
     problems = [f"{text[:40]!r} is not a number of pixels" for text, value in zip(texts, values, strict=True)
               if value is None]
@@ -41,7 +41,7 @@ def numbers(texts: list[str]) -> tuple[list[float], list[str]]:
 
 
 def path_problem(image: str) -> str | None:
-    """What is wrong with an image path of a data set, or None: it must be relative and stay in the data folder."""
+    """Return the problem of an image path, or None: it must be relative and stay in the data folder."""
     if not image.strip():
         return "the image path is empty"
     if "\0" in image:
@@ -56,7 +56,7 @@ def path_problem(image: str) -> str | None:
 
 
 def count_problem(found: int, wanted: int | None) -> str | None:
-    """What is wrong with a number of points a face, or None; `wanted` is None where any will do."""
+    """Return the problem of a number of points a face, or None; `wanted` is None where any will do."""
     if wanted is None:
         return f"{found} points a face are too many; at most {MAX_POINTS} are read" if found > MAX_POINTS else None
     if found != wanted:

@@ -1,4 +1,4 @@
-"""Data sets with one annotation file a photo, as .pts and .asf come."""
+"""Data sets with one annotation file an image, as .pts and .asf come."""
 
 import glob
 import os
@@ -6,11 +6,11 @@ from pathlib import Path
 
 from pipeline.data.annotations.fields import path_problem
 
-PHOTOS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 
 
 def list_files(root: Path, name: str, suffix: str) -> tuple[list[str], list[str]]:
-    """The annotation files of a data set, as sorted paths relative to the data folder, and what is wrong.
+    """List the annotation files of a data set, as sorted paths relative to the data folder, and the problems.
 
     Args:
         root: the data folder.
@@ -31,13 +31,13 @@ def list_files(root: Path, name: str, suffix: str) -> tuple[list[str], list[str]
     return ([] if problems else names), problems
 
 
-def photo_beside(root: Path, name: str) -> tuple[str, str | None]:
-    """The photo with the stem of an annotation file, relative to the data folder; or what is wrong."""
+def image_beside(root: Path, name: str) -> tuple[str, str | None]:
+    """Find the image with the stem of an annotation file, relative to the data folder; or the problem."""
     path = root / name
     found = sorted(file.name for file in path.parent.glob(f"{glob.escape(path.stem)}.*")
-                   if file.suffix.lower() in PHOTOS and file.stem == path.stem)
+                   if file.suffix.lower() in IMAGES and file.stem == path.stem)
     if len(found) == 1:
         return (Path(name).parent / found[0]).as_posix(), None
     if found:
-        return "", f"several photos beside it ({', '.join(found)}); keep one"
-    return "", f"no photo beside it; {path.stem}.jpg (or {', '.join(PHOTOS[1:4])}, …) is expected"
+        return "", f"several images beside it ({', '.join(found)}); keep one"
+    return "", f"no image beside it; {path.stem}.jpg (or {', '.join(IMAGES[1:4])}, …) is expected"

@@ -1,6 +1,6 @@
-"""Every annotation format: its reader by name, and what they share once the file is read.
+"""Annotation formats: the reader of each by name, and what they share once the file is read.
 
-A data set is a file (or, for formats with one file a photo, a folder or a pattern) below the data folder. Photos are
+A data set is a file (or, for formats with one file an image, a folder or a pattern) below the data folder. Images are
 named relative to the data folder whatever the format.
 """
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.common.errors import UserError
 from pipeline.data.annotations import (
+    ANY,
     BOX,
     Annotations,
     Layout,
@@ -27,6 +28,8 @@ from pipeline.data.annotations import (
 from pipeline.data.annotations.fields import path_problem
 from pipeline.data.images import Images
 
+# (root, name, num_points) → the faces that could be read, in the order of the data set, and the problems of the others.
+# num_points is K; None: that of the first good face. Boxes are NaN where there are none.
 Reader = Callable[[Path, str, int | None], tuple[Annotations, list[str]]]
 HEAD = 1 << 16  # bytes that are looked at to recognise a file
 
@@ -46,7 +49,7 @@ FORMATS: dict[str, Reader] = {
 }
 
 
-def read(root: Path, name: str, layout: Layout = Layout(), *, labelled: bool = False) -> Annotations:
+def read(root: Path, name: str, layout: Layout = ANY, *, labelled: bool = False) -> Annotations:
     """Read a data set of any format.
 
     Args:
@@ -76,7 +79,7 @@ def read_parts(root: Path, train: str, test: str | None, layout: Layout) -> dict
             "test": read(root, test, any_points) if test else tabulate([], None)}
 
 
-def parse(root: Path, name: str, layout: Layout = Layout()) -> tuple[Annotations, list[str]]:
+def parse(root: Path, name: str, layout: Layout = ANY) -> tuple[Annotations, list[str]]:
     """Read a data set as `read` does, but return the problems beside those faces that could be read.
 
     The index of `faces` is the face's number in the data set, so it has gaps where a face is invalid.
@@ -97,7 +100,7 @@ def parse(root: Path, name: str, layout: Layout = Layout()) -> tuple[Annotations
 
 
 def recognise(root: Path, name: str) -> str:
-    """The format of a data set, by what a folder holds, by a file's suffix, or by how it begins.
+    """Recognise the format of a data set by what a folder holds, by a file's suffix, or by how it begins.
 
     Raises:
         UserError: it cannot be read, or is of no known format.
@@ -124,7 +127,7 @@ def recognise(root: Path, name: str) -> str:
 
 
 def make_boxes(annotations: Annotations, root: Path, box: str) -> tuple[Annotations, list[str]]:
-    """Give every face without a box one: see `read`. Faces that cannot have one are left out, and why is said."""
+    """Give every face without a box one, see `Layout`; leave out those that cannot have one, and say why."""
     faces = annotations.faces
     without = faces[BOX].isna().all(axis=1).to_numpy()
     if not without.any():
@@ -143,7 +146,7 @@ def make_boxes(annotations: Annotations, root: Path, box: str) -> tuple[Annotati
     bad = np.zeros(len(faces), bool)
     bad[without] = [bool(reason) for reason in reasons]
     problems = [f"{row.where}: face {row.Index} ({row.image}): {reason}"
-              for row, reason in zip(faces[without].itertuples(), reasons, strict=True) if reason]
+                for row, reason in zip(faces[without].itertuples(), reasons, strict=True) if reason]
     keypoints = None if annotations.keypoints is None else annotations.keypoints[~bad]
     faces = faces.assign(**dict(zip(BOX, boxes.T, strict=True)))[~bad]
     made = int((without & ~bad).sum())
@@ -153,7 +156,7 @@ def make_boxes(annotations: Annotations, root: Path, box: str) -> tuple[Annotati
 def select_points(
     annotations: Annotations, points: Sequence[int], num_points: int | None,
 ) -> tuple[Annotations, list[str]]:
-    """Keep some of the points, by index, in this order; and what is wrong with the choice."""
+    """Keep some of the points, by index, in this order; return the problems of the choice, too."""
     if num_points is not None and len(points) != num_points:
         return annotations, [f"data.points names {len(points)} points, but {num_points} are expected; choose the "
                              "skeleton of these points"]
@@ -166,7 +169,7 @@ def select_points(
 
 
 def _around(keypoints: np.ndarray | None, rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """The tight boxes (M, 4) of the faces in the mask `rows`, and M times what is wrong."""
+    """Return the tight boxes (M, 4) of the faces in the mask `rows`, and M problems, "" for none."""
     points = np.full((len(rows), 1, 2), np.nan) if keypoints is None or not keypoints.shape[1] else keypoints
     points = points[rows].astype(np.float64)
     low = np.where(np.isnan(points), np.inf, points).min(axis=1)
@@ -178,7 +181,7 @@ def _around(keypoints: np.ndarray | None, rows: np.ndarray) -> tuple[np.ndarray,
 
 
 def _of_content(head: str) -> str | None:
-    """The format of a file that begins like this."""
+    """Recognise a file by how it begins."""
     if head.startswith("<"):
         return "dlib_xml"
     if head.startswith("{"):

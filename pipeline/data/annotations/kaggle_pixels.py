@@ -1,7 +1,7 @@
-"""Kaggle's Facial Keypoints Detection: CSV whose column `Image` holds the pixels of a square grey photo.
+"""Kaggle's Facial Keypoints Detection: CSV whose column `Image` holds the pixels of a square grey image.
 
 `training.csv` has two columns a point (`left_eye_center_x`, `left_eye_center_y`, …) and `Image`; most of its rows lack
-points. `test.csv` has `ImageId` and `Image`. A photo is called FILE/ID, FILE being the file's name without suffix and
+points. `test.csv` has `ImageId` and `Image`. An image is called FILE/ID, FILE being the file's name without suffix and
 ID its `ImageId`, or where there is none the number of its row, from 1. Points count pixels from 0. There are no boxes.
 """
 
@@ -20,15 +20,7 @@ PIXELS = re.compile(r"\s*[0-9]{1,3}( [0-9]{1,3})*\s*")
 
 
 def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[str]]:
-    """Read one file, images and all.
-
-    Args:
-        path: the CSV file.
-        num_points: K. None: as many as the file has. A file without any point is right for every K.
-
-    Returns:
-        The faces that could be read, in the order of the file, with their `images`; and what is wrong with the others.
-    """
+    """Read one file, images and all: see `formats.Reader`."""
     reader, problems = _Reader(Path(path).stem), []
     try:
         for line, cells in read_rows(path):
@@ -94,7 +86,7 @@ class _Reader:
 
 
 def read_pixels(text: str) -> tuple[np.ndarray, str | None]:
-    """The (S, S) uint8 photo of space-separated grey values, row by row; or what is wrong."""
+    """The (S, S) uint8 image of space-separated grey values, row by row; or what is wrong."""
     empty = np.empty((0, 0), np.uint8)
     if not PIXELS.fullmatch(text):
         return empty, "Image: whole numbers from 0 to 255 with one space between them are expected"

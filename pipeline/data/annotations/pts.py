@@ -1,4 +1,4 @@
-"""iBUG's .pts: one face a file, one point a line, with or without the header, the photo beside it.
+"""iBUG's .pts: one face a file, one point a line, with or without the header, the image beside it.
 
     version: 1
     n_points: 68
@@ -18,25 +18,16 @@ import numpy as np
 
 from pipeline.data.annotations import Annotations, tabulate
 from pipeline.data.annotations.fields import NO_BOX, count_problem, numbers, read_text
-from pipeline.data.annotations.folder import list_files, photo_beside
+from pipeline.data.annotations.folder import image_beside, list_files
 
 
 def parse(root: Path, name: str, num_points: int | None = None) -> tuple[Annotations, list[str]]:
-    """Read a data set of .pts files.
-
-    Args:
-        root: the data folder.
-        name: see `list_files`.
-        num_points: K. None: that of the first good file.
-
-    Returns:
-        The faces that could be read, in the order of their paths, without boxes; and what is wrong with the others.
-    """
+    """Read a data set of .pts files: see `formats.Reader`."""
     files, problems = list_files(root, name, ".pts")
     rows, points = [], []
     for face, file in enumerate(files):
         found, wrong = parse_points(root / file, num_points)
-        image, reason = photo_beside(root, file)
+        image, reason = image_beside(root, file)
         wrong += [f"{root / file}:1: {reason}"] if reason else []
         problems += wrong
         if not wrong:

@@ -16,15 +16,7 @@ ATTRIBUTES = 6
 
 
 def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[str]]:
-    """Read one list.
-
-    Args:
-        path: the text file; photos are relative to the data folder (`WFLW_images`).
-        num_points: K. None: that of the first good line.
-
-    Returns:
-        The faces that could be read, in the order of the file; and what is wrong with the others.
-    """
+    """Read one list: see `formats.Reader`."""
     text, problems = read_text(path, "a WFLW list")
     rows, points = [], []
     lines = [(line, content.split()) for line, content in enumerate(text.split("\n"), 1)]

@@ -1,0 +1,61 @@
+"""Atomic files and folders, and arrays that are read back or refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.common.errors import UserError
+from pipeline.common.files import atomic_path, read_arrays, write_arrays, write_text
+
+
+def test_atomic_path_after_a_failure_keeps_the_old_file_and_leaves_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.txt"
+    write_text(path, "old\r\n")
+    with pytest.raises(RuntimeError), atomic_path(path) as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert path.read_bytes() == b"old\r\n"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_atomic_path_of_a_folder_replaces_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    (tmp_path / "folder.partial").mkdir()  # left by a process that was killed
+    (tmp_path / "folder.partial" / "stale").touch()
+    for name in ("one", "two"):
+        with atomic_path(path) as partial:
+            partial.mkdir()
+            (partial / name).touch()
+            assert not (path / name).exists()
+    assert [file.name for file in path.iterdir()] == ["two"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_read_arrays_returns_what_was_written(tmp_path: Path) -> None:
+    arrays = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.empty((0, 2)), "c": np.arange(3)}
+    write_arrays(tmp_path / "x.npz", **arrays)
+    found = read_arrays(tmp_path / "x.npz", ["a", "b"], "run it again")
+    assert list(found) == ["a", "b"]
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, arrays[name])
+        assert array.dtype == arrays[name].dtype
+
+
+def test_read_arrays_of_missing_and_broken_files_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="x.npz: not found; run it again"):
+        read_arrays(tmp_path / "x.npz", ["a"], "run it again")
+    write_arrays(tmp_path / "whole.npz", a=np.arange(99))
+    whole = (tmp_path / "whole.npz").read_bytes()
+    np.savez(tmp_path / "objects.npz", a=np.array([{}], object))
+    single = tmp_path / "single.npy"
+    np.save(single, np.zeros(3))
+    spoilt = {"cut": whole[:100], "empty": b"", "text": b"no arrays", "changed": whole[:300] + b"?" + whole[301:],
+              "objects": (tmp_path / "objects.npz").read_bytes(), "single": single.read_bytes()}
+    for name, data in spoilt.items():
+        path = tmp_path / f"{name}.npz"
+        path.write_bytes(data)
+        with pytest.raises(UserError, match=rf"{name}\.npz: not what was written there .*delete it and run it again"):
+            read_arrays(path, ["a"], "run it again")
+    with pytest.raises(UserError, match="not what was written there"):
+        read_arrays(tmp_path / "whole.npz", ["b"], "run it again")
