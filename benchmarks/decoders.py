@@ -1,4 +1,4 @@
-"""What other ways to read a point off a heatmap would give, without training anything: out-of-fold MAE and NME."""
+"""Out-of-fold MAE and NME of other heatmap decoders, without training."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from pipeline.data.folds import fold_rows
 from pipeline.data.store import CropStore, center_input
 from pipeline.keypoints import geometry
 from pipeline.keypoints.metrics import mae, nme
@@ -16,7 +17,6 @@ from pipeline.models.checkpoint import load_model
 from pipeline.models.codecs import Heatmap
 from pipeline.models.device import to_images
 from pipeline.params import load_params
-from pipeline.training.train import fold_rows
 from stages.cli import CROPS, FOLDS, crops_folder, run_folder
 
 RADII = (1, 2, 3, 4, 6)
@@ -45,7 +45,7 @@ def main(model: str) -> None:
 def _decode(
     network: nn.Module, codec: Heatmap, store: CropStore, rows: np.ndarray, flip_indices: np.ndarray, label: str
 ) -> dict[str, np.ndarray]:
-    """name of a way → (M, K, 2) photo pixels, the mean over the view and its mirror image."""
+    """name of a way → (M, K, 2) image pixels, the mean over the input and its mirror image."""
     def window(heatmaps: Tensor, radius: int) -> Tensor:
         codec.radius = radius
         return codec.decode(heatmaps)

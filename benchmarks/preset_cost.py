@@ -1,4 +1,4 @@
-"""What a preset would cost on this machine: training steps of its networks, timed, times the steps that it asks for."""
+"""Cost of a preset on this machine: the time of a training step of each network times the steps that it asks for."""
 
 import time
 from pathlib import Path
@@ -27,7 +27,7 @@ def main(preset: Path, faces: int, steps: int) -> None:
         network, codec = build_model(model.network.model_dump() | {"pretrained": False}, model.codec.model_dump(),
                                      num_points=params.data.get_skeleton().num_points, channels=channels, size=size)
         network = runtime.place(network).train()
-        loss = build_loss(kind=codec.kind, **model.loss.model_dump(exclude_none=True))
+        loss = build_loss(codec, **model.loss.model_dump())
         optimizer = torch.optim.AdamW(network.parameters(), lr=model.lr, fused=True)
         images = torch.zeros((model.batch_size, channels, size, size), dtype=torch.uint8, device=runtime.device)
         shape = (model.batch_size, params.data.get_skeleton().num_points, 2)

@@ -1,8 +1,9 @@
-"""Where the time of a training epoch goes, with each augmentation backend: shares of the epoch, by cProfile."""
+"""Profile of a training epoch with each augmentation backend, by cProfile."""
 
 import cProfile
 import pstats
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -12,19 +13,19 @@ import torch
 from pipeline.data.store import CropStore
 from pipeline.models import build_model
 from pipeline.models.checkpoint import ResumeState
-from pipeline.models.device import make_runtime, use_threads
+from pipeline.models.device import make_runtime
 from pipeline.models.losses import build_loss
 from pipeline.params import load_params
-from pipeline.training import engine
+from pipeline.training.engine import Trainer
 from pipeline.training.loader import make_batches
 
 PARTS = {  # what a line of the table adds up: file and function
-    "augmentation": [("batches.py", "__getitem__")],
-    "forward": [("runtime.py", "forward")],
+    "augmentation": [("loader.py", "__getitem__")],
+    "forward": [("device.py", "forward")],
     "targets and loss": [("codecs.py", "encode"), ("losses.py", "cross_entropy"), ("losses.py", "smooth_l1"),
                          ("losses.py", "mse")],
     "backward": [("_tensor.py", "backward")],
-    "gradient clipping": [("clip_grad.py", "clip_grad_norm_")],
+    "gradient clipping": [("engine.py", "_clip")],
     "optimizer": [("adamw.py", "step"), ("adam.py", "step")],
     "averaged weights": [("model_ema.py", "update")],
 }
@@ -36,26 +37,23 @@ PARTS = {  # what a line of the table adds up: file and function
 def main(params_path: Path, faces: int) -> None:
     """Print a table for each model of the params."""
     params, store = load_params(params_path), CropStore.open(Path("data/crops/train"))
-    use_threads(params.train.threads)
-    runtime, skeleton = make_runtime(params.train.device, params.train.precision), params.data.get_skeleton()
-    rows = np.arange(min(faces, len(store)))
+    runtime = make_runtime(params.train.device, params.train.precision, params.train.threads)
+    skeleton, rows = params.data.get_skeleton(), np.arange(min(faces, len(store)))
     for name in params.train.models:
-        shares = {}
+        shares, recipe = {}, params.recipe(name)
+        schedule = replace(recipe.schedule, epochs=1)
         for backend in ("albumentations", "torch"):
-            chosen = params.model(name)[1].model_dump(exclude={"jitter"})
-            model, codec = build_model(chosen.pop("network"), chosen.pop("codec"), num_points=skeleton.num_points,
-                                       channels=store.channels, size=store.size)
-            loss = build_loss(kind=codec.kind, **{key: value for key, value in chosen.pop("loss").items() if value})
-            augmentation = params.augment.model_dump() | {"backend": backend}
-            batches = make_batches(store, device=runtime.device, flip_indices=skeleton.flip, **augmentation)
-            schedule = engine.Schedule(**chosen | {"epochs": 1, "validate_every": 1})
+            network, codec = build_model(recipe.network, recipe.codec, num_points=skeleton.num_points,
+                                         channels=store.channels, size=store.size)
+            augmentation = replace(recipe.augmentation, backend=backend)
+            batches = make_batches(store, augmentation, skeleton.flip, runtime.device)
             profile = cProfile.Profile()
             with tempfile.TemporaryDirectory() as folder:
                 torch.manual_seed(0)
                 profile.enable()
-                _, history = engine.fit(
-                    model, codec, loss, store, rows, rows[:2], batches=batches, eyes=skeleton.eyes, schedule=schedule,
-                    runtime=runtime, seed=0, workers=0, resume=ResumeState(Path(folder), "profile"))
+                trainer = Trainer(network=network, codec=codec, loss=build_loss(codec, **recipe.loss), store=store,
+                                  schedule=schedule, runtime=runtime, seed=0, eyes=skeleton.eyes)
+                _, history = trainer.fit(batches, rows, rows[:2], ResumeState(Path(folder), "profile"))
                 profile.disable()
             shares[backend] = _shares(pstats.Stats(profile), history[0]["seconds"])
         click.echo(f"\n{name}: {len(rows)} faces, {store.size} px, batches of {schedule.batch_size}\n\n"

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,13 +29,14 @@ from pipeline.models.checkpoint import ResumeState
 from pipeline.models.device import Runtime, make_runtime, to_images
 from pipeline.models.losses import build_loss
 from pipeline.params import load_params
-from pipeline.training import engine
 from pipeline.training.augment import build
+from pipeline.training.engine import Trainer
 from pipeline.training.loader import Batch, Batches, Key, make_batches
+from pipeline.training.settings import Schedule
 
 ROOT = Path(__file__).parents[1]
 SKELETON = SKELETONS["ibug68"]
-AUGMENT = load_params(ROOT / "presets" / "sample.yaml").augment.model_dump()
+AUGMENT = load_params(ROOT / "presets" / "sample.yaml").augment
 CROP = {"margin": 1.4, "shift_y": 0.1, "padding": 1.4, "color": "grey"}
 SIZE, BATCH, STEPS = 128, 32, 6
 EPOCH = 51  # steps of the epochs that are trained: those of 1,656 faces, a fold of iBUG's in small
@@ -50,13 +52,13 @@ MODELS = {
 
 
 def measure_training(data: Path, xml: str, repeats: int) -> str:
-    """Images a second of epochs of `engine.fit` and of a bare loop on ready tensors of the same shape."""
+    """Images a second of epochs of `Trainer.fit` and of a bare loop on ready tensors of the same shape."""
     runtime, rows = make_runtime("auto", "auto"), []
     store = faces(BATCH * EPOCH + 8)
     for name, (network, codec, loss) in MODELS.items():
         rows.append([name, *_ratio(_epochs(network, codec, loss, store, runtime, 2 * repeats + 1)[1:])])
-    return _table("Training", f"{SIZE} px, epochs of {EPOCH} batches of {BATCH}, {runtime.dtype}; `engine.fit` against "
-                  "forward, loss, backward and AdamW on one ready batch, by turns, "
+    return _table("Training", f"{SIZE} px, epochs of {EPOCH} batches of {BATCH}, {runtime.dtype}; `Trainer.fit` "
+                  "against forward, loss, backward and AdamW on one ready batch, by turns, "
                   f"{_turn(runtime)} at a time. The ratios are of whole epochs.",
                   ["", "images/s", "bare, images/s", "ratio"], rows)
 
@@ -64,14 +66,13 @@ def measure_training(data: Path, xml: str, repeats: int) -> str:
 def measure_loader(data: Path, xml: str, repeats: int) -> str:
     """Images a second that one core augments, against bare calls of the albumentations pipeline."""
     store, batch = faces(BATCH), np.arange(BATCH)
-    options = {"flip_indices": SKELETON.flip, **{name: value for name, value in AUGMENT.items() if name != "backend"}}
-    transform, crops = build(size=SIZE, **options), np.array(store.crops)
+    transform, crops = build(SIZE, SKELETON.flip, AUGMENT), np.array(store.crops)
     points = np.random.default_rng(0).uniform(0, SIZE, (68, 2)).astype(np.float32)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     rows = []
     for backend in ("torch", "albumentations"):
-        batches = make_batches(store, backend=backend, device=torch.device("cpu"), **options)
+        batches = make_batches(store, replace(AUGMENT, backend=backend), SKELETON.flip, torch.device("cpu"))
         ours = _rate(lambda batches=batches: batches[0, batch, slice(None)], BATCH, 20)
         bare = _rate(lambda: [transform(image=crop, keypoints=points) for crop in crops], BATCH, 20)
         rows.append([backend, *_turns(ours, bare, repeats)])
@@ -88,13 +89,13 @@ def _kornia() -> Callable:
     """The nearest that kornia has to the same pipeline."""
     import kornia.augmentation as K
 
-    degrees, light = AUGMENT["rotate"], (1 - AUGMENT["brightness"], 1 + AUGMENT["brightness"])
+    degrees, light = AUGMENT.rotate, (1 - AUGMENT.brightness, 1 + AUGMENT.brightness)
     return K.AugmentationSequential(
         K.RandomAffine(degrees, translate=(0.03, 0.03), scale=(0.87, 1.15), p=1.0), K.CenterCrop(SIZE),
-        K.RandomHorizontalFlip(p=AUGMENT["flip"]), K.RandomBrightness(light, p=0.8), K.RandomContrast(light, p=0.8),
-        K.RandomGaussianBlur((11, 11), (0.4, 1.6), p=AUGMENT["blur"]),
-        K.RandomGaussianNoise(std=0.03, p=AUGMENT["noise"]),
-        K.RandomErasing((0.01, 0.09), p=AUGMENT["dropout"]), data_keys=["input", "keypoints"],
+        K.RandomHorizontalFlip(p=AUGMENT.flip), K.RandomBrightness(light, p=0.8), K.RandomContrast(light, p=0.8),
+        K.RandomGaussianBlur((11, 11), (0.4, 1.6), p=AUGMENT.blur),
+        K.RandomGaussianNoise(std=0.03, p=AUGMENT.noise),
+        K.RandomErasing((0.01, 0.09), p=AUGMENT.dropout), data_keys=["input", "keypoints"],
     )
 
 
@@ -240,17 +241,15 @@ def _epochs(
 ) -> list[tuple[float, float]]:
     """Images a second of each epoch of the real training, as its history tells them, and of the bare loop."""
     model, target = _build(network, codec)
-    schedule = engine.Schedule(epochs=epochs, batch_size=BATCH, lr=1e-3, weight_decay=0.05, warmup_epochs=0,
-                               freeze_epochs=0, grad_clip=5.0, ema_decay=0.99, patience=None, validate_every=epochs)
-    batches = make_batches(store, device=runtime.device, flip_indices=SKELETON.flip, **AUGMENT)
+    schedule = Schedule(epochs=epochs, batch_size=BATCH, lr=1e-3, weight_decay=0.05, warmup_epochs=0, freeze_epochs=0,
+                        grad_clip=5.0, ema_decay=0.99, patience=None)
+    batches = make_batches(store, AUGMENT, SKELETON.flip, runtime.device)
     turns = Interleaved(batches, _bare_loop(network, codec, loss, runtime, steps=_turn(runtime)), _turn(runtime))
     everyone = np.arange(len(store))
     with tempfile.TemporaryDirectory() as folder:
-        _, history = engine.fit(
-            model, target, build_loss(kind=target.kind, **loss), store, everyone[:-8], everyone[-8:], batches=turns,
-            eyes=SKELETON.eyes, schedule=schedule, runtime=runtime, seed=0, workers=0,
-            resume=ResumeState(Path(folder), "bench"),
-        )
+        trainer = Trainer(network=model, codec=target, loss=build_loss(target, **loss), store=store, schedule=schedule,
+                          runtime=runtime, seed=0, validate_every=epochs, eyes=SKELETON.eyes)
+        _, history = trainer.fit(turns, everyone[:-8], everyone[-8:], ResumeState(Path(folder), "bench"))
     both = np.array([row["seconds"] for row in history])
     bare = np.reshape(turns.seconds, (epochs, -1)).sum(1)
     return list(zip(BATCH * EPOCH / (both - bare), BATCH * EPOCH / bare, strict=True))
@@ -264,7 +263,7 @@ def _bare_loop(
     `mode` is that of `torch.compile`, None for none.
     """
     model, target = _build(network, codec)
-    model, criterion = runtime.place(model).train(), build_loss(kind=target.kind, **loss)
+    model, criterion = runtime.place(model).train(), build_loss(target, **loss)
     optimizer = create_optimizer_v2(model, "adamw", lr=1e-3, weight_decay=0.05, fused=True)
     model = torch.compile(model, mode=mode) if mode else model
     images = runtime.images(torch.randint(0, 255, (BATCH, 1, SIZE, SIZE), dtype=torch.uint8))

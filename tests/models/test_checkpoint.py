@@ -12,7 +12,7 @@ NETWORK = {"name": "resnet", "backbone": "resnet10t",
 DESCRIPTION = {"network": NETWORK, "codec": {"name": "regression"}, "num_points": 2, "channels": 1, "size": 32}
 
 
-def test_a_resume_state_comes_back_and_goes(tmp_path):
+def test_resume_state_saved_is_loaded_and_removed(tmp_path):
     state = {"weights": {"a": torch.arange(3)}, "history": [{"epoch": 1, "loss": 0.5, "nothing": None}]}
     resume = ResumeState(tmp_path, "key")
     assert resume.load() is None
@@ -25,7 +25,7 @@ def test_a_resume_state_comes_back_and_goes(tmp_path):
     assert resume.load() is None and not list(tmp_path.iterdir())
 
 
-def test_a_crash_while_saving_leaves_the_state_before(tmp_path, monkeypatch):
+def test_resume_state_crash_while_saving_keeps_the_one_before(tmp_path, monkeypatch):
     resume = ResumeState(tmp_path, "key")
     resume.save({"epoch": 1})
 
@@ -39,7 +39,7 @@ def test_a_crash_while_saving_leaves_the_state_before(tmp_path, monkeypatch):
     assert resume.load() == {"epoch": 1}
 
 
-def test_nothing_is_unpickled(tmp_path):
+def test_resume_state_with_code_is_not_unpickled(tmp_path):
     resume = ResumeState(tmp_path, "key")
     resume.save({"code": DangerousOnLoad()})
     with pytest.raises(Exception, match="[Ww]eights.only"):
@@ -51,7 +51,7 @@ class DangerousOnLoad:
         return (print, ("code ran",))
 
 
-def test_fingerprint_follows_values_and_files(tmp_path):
+def test_fingerprint_other_values_or_files_differs(tmp_path):
     path = tmp_path / "folds.csv"
     path.write_text("a")
     first = fingerprint({"lr": 1e-3}, path)
@@ -61,7 +61,7 @@ def test_fingerprint_follows_values_and_files(tmp_path):
     assert first != fingerprint({"lr": 1e-3}, path)
 
 
-def test_a_pretrained_model_is_rebuilt_without_its_weights_file(tmp_path):
+def test_load_model_pretrained_needs_no_weights_file(tmp_path):
     model, _ = build_model(**DESCRIPTION)
     save_model(tmp_path, model, DESCRIPTION | {"network": NETWORK | {"pretrained": "gone.safetensors"}})
     loaded, _, _ = load_model(tmp_path)
@@ -69,7 +69,7 @@ def test_a_pretrained_model_is_rebuilt_without_its_weights_file(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "message"), [("model.json", "not readable"), ("model.safetensors", "not readable")])
-def test_broken_and_missing_files_are_named(tmp_path, name, message):
+def test_load_model_missing_or_broken_file_is_an_error(tmp_path, name, message):
     with pytest.raises(UserError, match="no trained model"):
         load_model(tmp_path)
     model, _ = build_model(**DESCRIPTION)
@@ -80,8 +80,8 @@ def test_broken_and_missing_files_are_named(tmp_path, name, message):
         load_model(tmp_path)
 
 
-@pytest.mark.parametrize("change", [{"stem": None}, {"width": 0.5}])
-def test_a_model_of_another_version_is_named(tmp_path, change):
+@pytest.mark.parametrize("change", [{"head": None}, {"width": None}, {"width": 0.5}])
+def test_load_model_of_another_version_is_an_error(tmp_path, change):
     model, _ = build_model(**DESCRIPTION)
     network = {key: value for key, value in (NETWORK | change).items() if value is not None}
     save_model(tmp_path, model, DESCRIPTION | {"network": network})

@@ -7,7 +7,7 @@ from pipeline.common.errors import UserError
 from pipeline.models.codecs import Gaussian, Heatmap, Regression
 
 SIZE = 64
-pixel = st.floats(-8, SIZE - 1 + 8, width=32)  # the view and the margin of 8 px around it
+pixel = st.floats(-8, SIZE - 1 + 8, width=32)  # the input and the padding of 8 px around it
 
 
 def heatmaps(cls, sigma, stride=4, decoder="window"):
@@ -16,22 +16,22 @@ def heatmaps(cls, sigma, stride=4, decoder="window"):
 
 def round_trip(codec, points):
     target = codec.encode(points)
-    return codec.decode(target.log() if codec.kind == "distribution" else target)
+    return codec.decode(target.log() if type(codec) is Heatmap else target)
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(pixel, pixel), min_size=1, max_size=5))
-def test_regression_round_trip(places):
+def test_regression_round_trip_is_exact(places):
     points = torch.tensor(places)[None]
     assert (round_trip(Regression(size=SIZE), points) - points).abs().max() < 1e-4
 
 
-# Bounds in pixels. Inside, what is left is the Gaussian's tail beyond the window; in the margin, beyond the grid.
+# Bounds in pixels. Inside, the error is the Gaussian's tail beyond the window; in the padding, beyond the grid.
 @pytest.mark.parametrize("cls", [Heatmap, Gaussian])
 @pytest.mark.parametrize(
-    ("stride", "sigma", "inside", "margin"), [(4, 1.0, 0.02, 0.25), (4, 1.5, 0.7, 1.6), (2, 1.0, 0.01, 0.13)]
+    ("stride", "sigma", "inside", "padding"), [(4, 1.0, 0.02, 0.25), (4, 1.5, 0.7, 1.6), (2, 1.0, 0.01, 0.13)]
 )
-def test_heatmap_round_trip(cls, stride, sigma, inside, margin):
+def test_heatmap_round_trip_is_within_sub_pixel_bounds(cls, stride, sigma, inside, padding):
     codec = heatmaps(cls, sigma, stride)
 
     @settings(deadline=None, max_examples=50)
@@ -41,32 +41,32 @@ def test_heatmap_round_trip(cls, stride, sigma, inside, margin):
         error = (round_trip(codec, points) - points).abs().amax(-1)
         guard = 3.5 * sigma * stride - codec.pad * stride
         deep = ((points >= guard) & (points <= SIZE - 1 - guard)).all(-1)
-        assert (error < torch.where(deep, inside, margin)).all()
+        assert (error < torch.where(deep, inside, padding)).all()
 
     check()
 
 
 @pytest.mark.parametrize("cls", [Heatmap, Gaussian])
-def test_argmax_is_within_half_a_cell(cls):
+def test_argmax_round_trip_is_within_half_a_cell(cls):
     codec = heatmaps(cls, 1.0, decoder="argmax")
     points = torch.rand(3, 50, 2) * (SIZE - 1)
     assert (round_trip(codec, points) - points).abs().max() <= 2.0 + 1e-4
 
 
-def test_cells_stand_where_the_docs_say():
+def test_decode_single_cell_gives_its_documented_centre():
     codec = Heatmap(size=64, stride=4, sigma=0.3, padding=4.0, decoder="argmax")
     assert (codec.pad, codec.cells) == (3, 22)
     heatmap = torch.zeros(1, 1, 22, 22)
-    heatmap[0, 0, 3, 5] = 1  # row 3 is the view's first, column 5 its third
+    heatmap[0, 0, 3, 5] = 1  # row 3 is the input's first, column 5 its third
     torch.testing.assert_close(codec.decode(heatmap), torch.tensor([[[9.5, 1.5]]]))
 
 
-def test_a_heatmap_target_sums_to_one_however_far_the_point():
+def test_heatmap_target_of_a_far_point_sums_to_one():
     target = heatmaps(Heatmap, 1.0).encode(torch.tensor([[[10.0, 20.0], [-400.0, 900.0]]]))
     torch.testing.assert_close(target.sum((-1, -2)), torch.ones(1, 2))
     assert target.isfinite().all()
 
 
-def test_a_size_that_is_no_whole_number_of_cells():
+def test_heatmap_size_no_multiple_of_stride_is_an_error():
     with pytest.raises(UserError, match=r"crop.size 30 is not a multiple of 4"):
         Heatmap(size=30, stride=4, sigma=1.0, padding=0.0, decoder="window")

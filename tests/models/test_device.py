@@ -1,5 +1,3 @@
-"""Where and in which precision a network runs."""
-
 import platform
 import subprocess
 import sys
@@ -10,7 +8,7 @@ import torch
 from pipeline.common.errors import UserError
 from pipeline.models.device import make_runtime
 
-FAULTS = """
+PAGE_FAULTS = """
 from resource import RUSAGE_SELF, getrusage
 import torch
 from pipeline.models.device import make_runtime
@@ -26,7 +24,7 @@ print(getrusage(RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def test_a_device_that_is_not_there():
+def test_make_runtime_missing_device_is_an_error():
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(UserError, match="torch finds no such device"):
@@ -35,6 +33,6 @@ def test_a_device_that_is_not_there():
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives pages back at once")
-def test_freed_memory_is_used_again():
-    shown = subprocess.run([sys.executable, "-c", FAULTS], check=True, capture_output=True, text=True)
+def test_make_runtime_on_cpu_reuses_freed_memory():
+    shown = subprocess.run([sys.executable, "-c", PAGE_FAULTS], check=True, capture_output=True, text=True)
     assert int(shown.stdout) < 20_000  # 90,000 to 500,000 where it is given back, 4,096 a block

@@ -1,4 +1,4 @@
-"""One contract for every network, and one batch overfitted with every codec and loss it allows."""
+"""Contract of every network, and one batch overfitted with every codec and loss that fits."""
 
 import pytest
 import timm
@@ -7,7 +7,8 @@ import torch
 from pipeline.common.errors import UserError
 from pipeline.models import build_model
 from pipeline.models.checkpoint import load_model, save_model
-from pipeline.models.losses import LOSSES, build_loss
+from pipeline.models.codecs import Regression
+from pipeline.models.losses import build_loss
 from tests.conftest import WEIGHTS
 
 RESNET = {"name": "resnet", "backbone": "resnet10t", "pretrained": False, "width": 1.0, "head": "average",
@@ -35,7 +36,7 @@ names = [f"{network['name']}-{network.get('backbone', '')}-{codec['name']}" for 
 
 @pytest.mark.parametrize(("network", "codec"), NETWORKS, ids=names)
 @pytest.mark.parametrize(("num_points", "channels", "size"), [(68, 1, 64), (1, 3, 96), (15, 1, 80)])
-def test_contract(network, codec, num_points, channels, size, tmp_path):
+def test_network_built_saved_and_loaded_keeps_the_contract(network, codec, num_points, channels, size, tmp_path):
     description = {"network": network, "codec": codec, "num_points": num_points, "channels": channels, "size": size}
     torch.manual_seed(0)
     model, target = build_model(**description)
@@ -45,8 +46,7 @@ def test_contract(network, codec, num_points, channels, size, tmp_path):
     wanted = target.encode(points)
     assert output.shape == wanted.shape
     assert target.decode(output).shape == (2, num_points, 2)
-    fitting = next(name for name, (_, kinds) in LOSSES.items() if target.kind in kinds)
-    build_loss(fitting, target.kind)(output, wanted, torch.ones(2, num_points, dtype=torch.bool)).backward()
+    build_loss(target, target.losses[0])(output, wanted, torch.ones(2, num_points, dtype=torch.bool)).backward()
     assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())
     assert any(weight.grad.abs().sum() > 0 for weight in model.backbone.parameters())
 
@@ -59,8 +59,8 @@ def test_contract(network, codec, num_points, channels, size, tmp_path):
 
 
 @pytest.mark.parametrize(("network", "codec"), NETWORKS, ids=names)
-def test_the_last_layers_stay_in_float32(network, codec):
-    """bfloat16 has 8 bits: a point at the edge of a view of 128 pixels would be a quarter of a pixel off."""
+def test_network_under_autocast_keeps_its_head_in_float32(network, codec):
+    """bfloat16 has 8 bits: a point at the edge of an input of 128 pixels would be a quarter of a pixel off."""
     torch.manual_seed(0)
     model, _ = build_model(network, codec, num_points=5, channels=1, size=64)
     with torch.autocast("cpu", torch.bfloat16):
@@ -70,8 +70,9 @@ def test_the_last_layers_stay_in_float32(network, codec):
 
 
 TINY = {"backbone": "resnet10t", "width": 0.25}
-OVERFIT = [(RESNET | TINY, REGRESSION, name) for name, (_, kinds) in LOSSES.items() if "points" in kinds]
-OVERFIT += [(network, REGRESSION, loss) for network in (SIMPLENET | {"dropout": 0.0}, SMALLCNN) for *_, loss in OVERFIT]
+OVERFIT = [(RESNET | TINY, REGRESSION, name) for name in Regression.losses]
+OVERFIT += [(network, REGRESSION, loss) for network in (SIMPLENET | {"dropout": 0.0}, SMALLCNN)
+            for loss in Regression.losses]
 SHALLOW = PLAIN | {"width": 0.25, "decoder_channels": [32, 16, 16]}  # sees nothing beyond the crop at full resolution
 OVERFIT += [(SHALLOW, HEATMAP | {"padding": 0.0}, "cross_entropy"),
             (SHALLOW, HEATMAP | {"name": "gaussian", "padding": 0.0, "sigma": 2.5}, "mse")]
@@ -80,8 +81,8 @@ overfit_names = [f"{network['name']}-{codec['name']}-{loss}" for network, codec,
 
 
 @pytest.mark.parametrize(("network", "codec", "loss"), OVERFIT, ids=overfit_names)
-def test_overfits_one_batch(network, codec, loss):
-    """Points inside the view and as far outside as can be are learned to within a pixel, or 1.5 by mse."""
+def test_network_overfitted_to_one_batch_finds_its_points(network, codec, loss):
+    """Points inside the input and as far outside as possible: within a pixel, or 1.5 for a Gaussian."""
     size, margin = 32 if network == SHALLOW else 64, codec.get("padding", 4.0)
     torch.manual_seed(0)
     model, target = build_model(network, codec, num_points=4, channels=1, size=size)
@@ -91,7 +92,7 @@ def test_overfits_one_batch(network, codec, loss):
     points[:, 0] = torch.tensor([-margin, 0.47 * size])
     points[:, 1] = torch.tensor([0.31 * size, size - 1 + margin])
     wanted, mask = target.encode(points), torch.ones(2, 4, dtype=torch.bool)
-    criterion, steps = build_loss(loss, target.kind), 300
+    criterion, steps = build_loss(target, loss), 300
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
@@ -104,7 +105,7 @@ def test_overfits_one_batch(network, codec, loss):
     assert error.max() < (1.5 if codec["name"] == "gaussian" else 1.0)
 
 
-def test_freezing_leaves_batch_norm_alone():
+def test_set_training_frozen_keeps_batch_norm_statistics():
     from pipeline.training.engine import _set_training
 
     model, _ = build_model(RESNET, REGRESSION, num_points=2, channels=1, size=32)
@@ -118,7 +119,7 @@ def test_freezing_leaves_batch_norm_alone():
     assert all(weight.requires_grad for weight in model.parameters())
 
 
-def test_weights_from_a_file_are_loaded_and_grey_sums_them():
+def test_backbone_pretrained_grey_sums_or_averages_the_stem():
     path = WEIGHTS / "tf_efficientnet_lite0.safetensors"
     if not path.is_file():
         pytest.skip("no ImageNet weights here (../shared/weights)")
@@ -133,7 +134,7 @@ def test_weights_from_a_file_are_loaded_and_grey_sums_them():
     assert not torch.equal(random.conv_stem.weight, rgb.backbone.conv_stem.weight)
 
 
-def test_a_grey_picture_gives_the_same_features_as_its_rgb_copy():
+def test_backbone_pretrained_grey_image_has_the_features_of_its_rgb_copy():
     path = WEIGHTS / "tf_efficientnet_lite0.safetensors"
     if not path.is_file():
         pytest.skip("no ImageNet weights here (../shared/weights)")
@@ -145,7 +146,7 @@ def test_a_grey_picture_gives_the_same_features_as_its_rgb_copy():
     torch.testing.assert_close(*features, rtol=1e-3, atol=1e-3)
 
 
-def test_no_hub_is_said_and_never_random(monkeypatch):
+def test_backbone_pretrained_without_hub_is_an_error(monkeypatch):
     def offline(*args, **kwargs):
         raise OSError("no network")
 
@@ -164,12 +165,12 @@ def test_no_hub_is_said_and_never_random(monkeypatch):
         ({"backbone": "tf_efficientnet_lite0", "width": 0.5}, "only timm's ResNets"),
     ],
 )
-def test_bad_networks_are_named(change, message):
+def test_build_model_invalid_network_is_an_error(change, message):
     with pytest.raises(UserError, match=message):
         build_model(RESNET | change, REGRESSION, num_points=2, channels=1, size=32)
 
 
-def test_a_broken_weights_file_is_named(tmp_path):
+def test_backbone_broken_weights_file_is_an_error(tmp_path):
     path = tmp_path / "broken.safetensors"
     path.write_bytes(b"nonsense")
     with pytest.raises(UserError, match=r"could not be loaded from .*broken.safetensors"):
@@ -184,9 +185,23 @@ def test_a_broken_weights_file_is_named(tmp_path):
         (SMALLCNN | {"kernels": [3] * 4}, REGRESSION, "one for each convolution"),
         (SIMPLENET | {"channels": [8] * 7}, REGRESSION, "too small for so many max pools"),
         (PLAIN | {"pretrained": True}, HEATMAP, "no weights for the plain encoder"),
-        (UNET, HEATMAP | {"padding": 9.0}, "at most 8"), (UNET | {"decoder_channels": [8] * 5}, HEATMAP, "decoder_channels has 5 entries"),
+        (UNET, HEATMAP | {"padding": 9.0}, "at most 8"),
+        (UNET | {"decoder_channels": [8] * 5}, HEATMAP, "decoder_channels has 5 entries"),
     ],
 )
-def test_what_does_not_go_together_is_said(network, codec, message):
+def test_build_model_unfit_arguments_are_an_error(network, codec, message):
     with pytest.raises(UserError, match=message):
         build_model(network, codec, num_points=2, channels=1, size=64)
+
+
+@pytest.mark.parametrize(("network", "codec"), NETWORKS, ids=names)
+def test_start_at_target_is_predicted_by_resnets_and_changes_no_other_network(network, codec):
+    torch.manual_seed(0)
+    model, target = build_model(network, codec, num_points=5, channels=1, size=64)
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    wanted = target.encode(10 + torch.arange(10.0).reshape(1, 5, 2))
+    model.start_at(wanted)
+    if network["name"] == "resnet":
+        torch.testing.assert_close(model.eval()(torch.zeros(1, 1, 64, 64, dtype=torch.uint8)), wanted, rtol=0, atol=0)
+    else:
+        assert all(torch.equal(value, start[name]) for name, value in model.state_dict().items())

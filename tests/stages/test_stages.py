@@ -199,7 +199,8 @@ def test_a_second_look_at_aligned_crops(inside, monkeypatch):
     assert "data/aligned/train: 18 faces, placed by resnet" in succeed("align")
     drawn = []
     monkeypatch.setattr("pipeline.training.train.make_batches",
-                        lambda store, **how: drawn.append((store.size, how["rotate"])) or make_batches(store, **how))
+                        lambda store, augmentation, *where: drawn.append((store.size, augmentation.rotate))
+                        or make_batches(store, augmentation, *where))
     for fold in (0, 3):
         succeed("train", "--model", "unet", "--fold", fold)
         succeed("predict", "--model", "unet", "--fold", fold)

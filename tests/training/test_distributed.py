@@ -1,4 +1,4 @@
-"""Two processes that train one model together end with what one process does with the same batches."""
+"""Distributed training against one process with the same batches."""
 
 import subprocess
 import sys
@@ -17,12 +17,13 @@ ROOT = Path(__file__).parents[2]
 SMALL = {"name": "smallcnn", "channels": [8, 16, 16], "kernels": [7, 5, 3], "hidden": 64}
 
 
-def test_shares_cover_the_batch_once():
+def test_shards_of_all_ranks_cover_the_batch_once():
     for world_size, faces in ((2, 8), (3, 8), (4, 5)):
-        shares = [np.arange(faces)[Distributed(rank=rank, world_size=world_size).share(faces)] for rank in range(world_size)]
-        assert np.concatenate(shares).tolist() == list(range(faces))
+        ranks = [Distributed(rank=rank, world_size=world_size) for rank in range(world_size)]
+        shards = [np.arange(faces)[one.shard(faces)] for one in ranks]
+        assert np.concatenate(shards).tolist() == list(range(faces))
     with pytest.raises(UserError, match="batch_size 2 is less than the 3 processes"):
-        Distributed(rank=0, world_size=3).share(2)
+        Distributed(rank=0, world_size=3).shard(2)
 
 
 def train(*prefix: str) -> dict[str, torch.Tensor]:
@@ -36,7 +37,7 @@ def train(*prefix: str) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("missing", [False, True])
-def test_two_processes_equal_one(inside, missing, monkeypatch):
+def test_training_two_processes_gives_the_weights_of_one(inside, missing, monkeypatch):
     """A network without batch norm, with every augmentation; points missing in one half of a batch only, too."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     params = YAML(typ="safe", pure=True).load(Path("params.yaml"))

@@ -15,30 +15,36 @@ from pipeline.models.device import Runtime
 from pipeline.models.losses import build_loss
 from pipeline.training import engine
 from pipeline.training.distributed import SINGLE
+from pipeline.training.engine import Trainer
 from pipeline.training.loader import EpochSampler, make_batches, train_loader
+from pipeline.training.settings import Augmentation, Schedule
 
 POINTS = SKELETONS["ibug68"]
 NETWORK = {"name": "resnet", "backbone": "resnet10t",
            "pretrained": False, "width": 0.25, "stem": "sum", "head": "average", "dropout": 0.2}
 SCHEDULE = {"epochs": 4, "batch_size": 8, "lr": 2e-3, "weight_decay": 0.05, "warmup_epochs": 1.0, "freeze_epochs": 0,
-            "grad_clip": 5.0, "ema_decay": 0.9, "patience": None, "validate_every": 1}
+            "grad_clip": 5.0, "ema_decay": 0.9, "patience": None}
 AUGMENT = {"rotate": 30.0, "scale": 0.2, "shift": 0.05, "flip": 0.5, "brightness": 0.3, "contrast": 0.3, "blur": 0.2,
            "noise": 0.2, "dropout": 0.3}
 FLOAT32 = Runtime(device=torch.device("cpu"), dtype=torch.float32)
 
 
-def batches_of(store, backend="auto", **augment):
-    return make_batches(store, backend=backend, device=FLOAT32.device, flip_indices=POINTS.flip, **AUGMENT | augment)
+def batches_of(store, backend="auto", **changes):
+    augmentation = Augmentation(backend=backend, **AUGMENT | changes)
+    return make_batches(store, augmentation, POINTS.flip, FLOAT32.device)
 
 
-def train(store, resume, *, workers=0, seed=0, runtime=FLOAT32, backend="auto", **schedule):
+def trainer_of(store, *, seed=0, runtime=FLOAT32, loss=("smooth_l1", 0.05), validate_every=1, **schedule):
     torch.manual_seed(seed)
     network, codec = build_model(NETWORK, {"name": "regression"}, num_points=68, channels=1, size=32)
-    network, history = engine.fit(
-        network, codec, build_loss("smooth_l1", "points", 0.05), store, np.arange(16), np.arange(16, 24),
-        batches=batches_of(store, backend), eyes=POINTS.eyes, runtime=runtime, seed=seed,
-        schedule=engine.Schedule(**SCHEDULE | schedule), workers=workers, resume=resume,
-    )
+    return Trainer(network=network, codec=codec, loss=build_loss(codec, *loss), store=store, seed=seed,
+                   schedule=Schedule(**SCHEDULE | schedule), runtime=runtime, validate_every=validate_every,
+                   eyes=POINTS.eyes)
+
+
+def train(store, resume, *, backend="auto", **settings):
+    trainer = trainer_of(store, **settings)
+    network, history = trainer.fit(batches_of(store, backend), np.arange(16), np.arange(16, 24), resume)
     return network.state_dict(), history
 
 
@@ -51,7 +57,7 @@ def results(history):
 
 
 @pytest.mark.parametrize("worst", [0.1, 1e3, np.nan, np.inf])
-def test_gradients_are_clipped_as_torch_clips_them(worst):
+def test_clip_any_gradient_equals_clip_grad_norm(worst):
     network, like = torch.nn.Linear(20, 30), torch.nn.Linear(20, 30)
     for mine, theirs in zip(network.parameters(), like.parameters(), strict=True):
         mine.grad = torch.rand_like(mine)
@@ -64,9 +70,9 @@ def test_gradients_are_clipped_as_torch_clips_them(worst):
 
 
 @pytest.mark.parametrize("backend", ["torch", "albumentations"])
-def test_the_same_seed_gives_bitwise_equal_weights_whatever_the_workers(store, tmp_path, backend):
+def test_training_same_seed_and_other_workers_gives_equal_weights(store, tmp_path, backend):
     first, history = train(store, ResumeState(tmp_path, "a"), backend=backend)
-    second, again = train(store, ResumeState(tmp_path, "b"), backend=backend, workers=2)
+    second, again = train(store, ResumeState(tmp_path, "b"), backend=backend, runtime=replace(FLOAT32, workers=2))
     assert same(first, second)
     assert results(history) == results(again)
     other, _ = train(store, ResumeState(tmp_path, "c"), backend=backend, seed=1)
@@ -77,10 +83,10 @@ class Killed(BaseException):
     pass
 
 
-def test_interrupted_and_resumed_equals_undisturbed(store, tmp_path, monkeypatch):
-    """Killed in the middle of the third epoch; the whole epochs before it are kept."""
-    undisturbed, history = train(store, ResumeState(tmp_path, "a"))
-    steps, real = [], engine._loss
+def test_training_interrupted_and_resumed_equals_uninterrupted(store, tmp_path, monkeypatch):
+    """Killed in the third epoch; the epochs before it are kept."""
+    uninterrupted, history = train(store, ResumeState(tmp_path, "a"))
+    steps, real = [], Trainer.batch_loss
 
     def dying(*args):
         steps.append(1)
@@ -88,17 +94,17 @@ def test_interrupted_and_resumed_equals_undisturbed(store, tmp_path, monkeypatch
             raise Killed
         return real(*args)
 
-    monkeypatch.setattr(engine, "_loss", dying)
+    monkeypatch.setattr(Trainer, "batch_loss", dying)
     with pytest.raises(Killed):
         train(store, ResumeState(tmp_path, "b"))
-    monkeypatch.setattr(engine, "_loss", real)
+    monkeypatch.setattr(Trainer, "batch_loss", real)
     assert len(ResumeState(tmp_path, "b").load()["history"]) == 2
     resumed, again = train(store, ResumeState(tmp_path, "b"))
-    assert same(undisturbed, resumed)
+    assert same(uninterrupted, resumed)
     assert results(history) == results(again)
 
 
-def test_training_lowers_the_error(store, tmp_path):
+def test_training_15_epochs_lowers_the_error(store, tmp_path):
     _, history = train(store, ResumeState(tmp_path, "a"), epochs=15, lr=4e-3)
     assert history[-1]["val_mae"] < 0.7 * history[0]["val_mae"]
     assert history[-1]["train_loss"] < 0.7 * history[0]["train_loss"]
@@ -107,25 +113,25 @@ def test_training_lowers_the_error(store, tmp_path):
     assert rates[-1] < 0.05 * max(rates)
 
 
-def test_bfloat16_trains_too(store, tmp_path):
+def test_training_in_bfloat16_lowers_the_error(store, tmp_path):
     runtime = Runtime(device=torch.device("cpu"), dtype=torch.bfloat16)
     _, history = train(store, ResumeState(tmp_path, "a"), runtime=runtime, epochs=6, lr=4e-3)
     assert history[-1]["val_mae"] < history[0]["val_mae"]
 
 
-def test_validation_only_when_due_and_always_at_the_end(store, tmp_path):
+def test_validation_every_second_epoch_includes_the_last(store, tmp_path):
     _, history = train(store, ResumeState(tmp_path, "a"), epochs=5, validate_every=2)
     assert [bool(np.isfinite(row["val_mae"])) for row in history] == [False, True, False, True, True]
 
 
-def test_early_stop(store, tmp_path, monkeypatch):
+def test_training_without_a_better_mae_stops_after_patience(store, tmp_path, monkeypatch):
     errors = iter([5.0, 4.0, 4.5, 4.2, 3.0, 2.0])
-    monkeypatch.setattr(engine, "evaluate", lambda *args: {"val_loss": 1.0, "val_mae": next(errors), "val_nme": 1.0})
+    monkeypatch.setattr(Trainer, "evaluate", lambda *args: {"val_loss": 1.0, "val_mae": next(errors), "val_nme": 1.0})
     _, history = train(store, ResumeState(tmp_path, "a"), epochs=6, patience=2)
     assert [row["val_mae"] for row in history] == [5.0, 4.0, 4.5, 4.2]
 
 
-def test_frozen_epochs_leave_the_backbone_as_it_was(store, tmp_path):
+def test_training_frozen_leaves_the_backbone_unchanged(store, tmp_path):
     torch.manual_seed(0)
     start, _ = build_model(NETWORK, {"name": "regression"}, num_points=68, channels=1, size=32)
     weights, _ = train(store, ResumeState(tmp_path, "a"), epochs=1, freeze_epochs=1, ema_decay=0.0)
@@ -135,22 +141,22 @@ def test_frozen_epochs_leave_the_backbone_as_it_was(store, tmp_path):
 
 
 @pytest.mark.parametrize("backend", ["torch", "albumentations"])
-def test_missing_points_are_masked_in_batches(store, backend):
+def test_batches_with_missing_points_mask_them(store, backend):
     keypoints = store.keypoints.copy()
     keypoints[:, 36] = np.nan
     holes = replace(store, keypoints=keypoints)
     batches = batches_of(holes, backend, **dict.fromkeys(AUGMENT, 0.0) | {"flip": 0.5})
-    loader, _ = train_loader(batches, np.arange(16), batch_size=16, seed=0, workers=0, distributed=SINGLE)
+    loader = train_loader(batches, np.arange(16), batch_size=16, seed=0, workers=0, distributed=SINGLE)
     ((images, points, mask),) = list(loader)
     assert images.shape == (16, 1, 32, 32) and images.dtype == torch.uint8
     assert points.isfinite().all()
     missing = (~mask).nonzero()
     assert missing[:, 0].tolist() == list(range(16))
-    assert set(missing[:, 1].tolist()) == {36, 45}  # its partner where the picture was mirrored
+    assert set(missing[:, 1].tolist()) == {36, 45}  # its counterpart in a mirrored image
 
 
 @pytest.mark.parametrize("backend", ["torch", "albumentations"])
-def test_a_batch_has_each_face_with_its_points(store, backend):
+def test_batch_without_augmentation_has_each_face_with_its_points(store, backend):
     batches = batches_of(store, backend, **dict.fromkeys(AUGMENT, 0.0))
     rows = np.array([5, 2, 9])
     images, points, _ = batches[0, rows, slice(None)]
@@ -158,26 +164,26 @@ def test_a_batch_has_each_face_with_its_points(store, backend):
     assert np.abs(images[:, 0].numpy().astype(int) - center_input(store.crops[rows], store.size)).max() <= 1
 
 
-def test_scores_do_not_depend_on_the_size_of_the_batches(store):
+def test_evaluate_any_batch_size_gives_the_same_scores(store):
     keypoints = store.keypoints.copy()
     keypoints[::3, :40] = np.nan  # an eye among them
     keypoints[1] = np.nan
     holes = replace(store, keypoints=keypoints)
-    network, codec = build_model(NETWORK, {"name": "regression"}, num_points=68, channels=1, size=32)
-    loss, rows = build_loss("l1", "points"), np.arange(8)
+    trainer, rows = trainer_of(store, loss=("l1",)), np.arange(8)
+
     def scores(faces, size):
-        return engine.evaluate(network, codec, loss, faces, rows, POINTS.eyes, FLOAT32, size)
+        return replace(trainer, store=faces).evaluate(rows, size)
 
     assert scores(store, 3)["val_loss"] == pytest.approx(scores(store, 8)["val_loss"], rel=1e-5)
     one, whole = scores(holes, 3), scores(holes, 8)
-    points, _ = predict_points(network, codec, holes, rows, flip_indices=POINTS.flip, runtime=FLOAT32, batch_size=8,
-                               flip=False)
+    points, _ = predict_points(trainer.network, trainer.codec, holes, rows, flip_indices=POINTS.flip, runtime=FLOAT32,
+                               batch_size=8, flip=False)
     assert whole["val_mae"] == pytest.approx(mae(points, keypoints[rows]), rel=1e-5)
     assert whole["val_nme"] == pytest.approx(nme(points, keypoints[rows], POINTS.eyes), rel=1e-5)
     assert [one["val_mae"], one["val_nme"]] == pytest.approx([whole["val_mae"], whole["val_nme"]], rel=1e-6)
 
 
-def test_every_epoch_has_its_own_order_and_every_face_once():
+def test_sampler_other_epoch_has_another_order_of_all_faces():
     sampler = EpochSampler(np.arange(10, 30), 5, seed=0)
     orders = []
     for sampler.epoch in (0, 1):
