@@ -87,7 +87,7 @@ def blend(run: Path, rule: str = "mean") -> None:
     ensemble_files(Paths(root=run), *NAMES, rule)
 
 
-def test_metrics_by_hand(run: Path) -> None:
+def test_build_metrics_equals_hand_computed(run: Path) -> None:
     blend(run)
     results = load(run)
     metrics = build_metrics(results, SKELETON.eyes)
@@ -104,7 +104,7 @@ def test_metrics_by_hand(run: Path) -> None:
     assert json.loads((run / "metrics.json").read_text()) == metrics
 
 
-def test_table_has_every_model_and_fold(run: Path) -> None:
+def test_format_scores_has_every_model_and_fold(run: Path) -> None:
     blend(run)
     results = load(run)
     lines = format_scores(build_metrics(results, SKELETON.eyes), [4, 1]).splitlines()
@@ -117,7 +117,7 @@ def test_table_has_every_model_and_fold(run: Path) -> None:
     assert len({len(line) for line in lines[:5]}) == 1
 
 
-def test_without_a_solution_and_without_eyes_there_is_no_such_score(run: Path) -> None:
+def test_build_metrics_without_solution_has_no_test_score(run: Path) -> None:
     blend(run)
     keypoints = np.load(run / "data" / "crops" / "train" / "keypoints.npy")
     keypoints[2:, 0] = np.nan
@@ -130,7 +130,7 @@ def test_without_a_solution_and_without_eyes_there_is_no_such_score(run: Path) -
     assert "–" in format_scores(metrics, [4, 1])
 
 
-def test_points_without_eyes_have_a_table_less_and_null_in_the_file(run: Path) -> None:
+def test_build_metrics_without_eyes_has_no_nme(run: Path) -> None:
     blend(run)
     metrics = build_metrics(load(run), None)
     save_metrics(run / "metrics.json", metrics)
@@ -140,7 +140,7 @@ def test_points_without_eyes_have_a_table_less_and_null_in_the_file(run: Path) -
     assert "NME" not in format_scores(metrics, [4, 1])
 
 
-def test_no_test_faces_at_all(run: Path) -> None:
+def test_load_results_without_test_faces_scores_oof(run: Path) -> None:
     shutil.rmtree(run / "data" / "crops" / "test")
     write_store(run / "data" / "crops" / "test", None, 0)
     for path in (run / "runs").glob("*/*/test.npz"):
@@ -152,7 +152,7 @@ def test_no_test_faces_at_all(run: Path) -> None:
         assert build_metrics(results, SKELETON.eyes)["models"]["a"]["mae"] == 2
 
 
-def test_history_is_that_of_the_named_runs_and_all_problems_are_listed(run: Path) -> None:
+def test_load_history_missing_files_are_all_named(run: Path) -> None:
     history = load_history(Paths(root=run), ["b", "a"], [1])
     assert history["run"].tolist() == ["b/fold1", "b/fold1", "a/fold1", "a/fold1"]
     assert list(history)[:4] == ["run", "model", "fold", "epoch"]
@@ -162,7 +162,7 @@ def test_history_is_that_of_the_named_runs_and_all_problems_are_listed(run: Path
     assert [problem.split("history.csv: ")[1][:9] for problem in caught.value.problems] == ["no traini", "not found"]
 
 
-def test_report_shows_every_picture_and_every_table(run: Path) -> None:
+def test_write_report_shows_every_picture_and_table(run: Path) -> None:
     blend(run)
     results = load(run)
     metrics = build_metrics(results, SKELETON.eyes)
@@ -189,7 +189,7 @@ def test_report_shows_every_picture_and_every_table(run: Path) -> None:
     assert "http" not in page
 
 
-def test_report_without_test_faces_has_no_picture_of_them(run: Path) -> None:
+def test_write_report_without_test_faces_omits_them(run: Path) -> None:
     blend(run)
     results = load(run)
     none = replace(results.test, crops=results.test.crops[:0], photos=results.test.photos[:0],

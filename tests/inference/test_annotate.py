@@ -81,7 +81,7 @@ def predictions(name, fold, faces):
     return predictor.predict(store, range(len(store))).points.astype(np.float64)
 
 
-def test_the_ensembles_points_come_back_from_both_files(inside):
+def test_annotate_with_ensemble_writes_readable_csv_and_xml(inside):
     faces = boxed_faces()
     photos = [f"photos/{image}" for image in dict.fromkeys(faces.faces.image)]
     result = annotate(*photos, "--boxes", "photos/test.xml")
@@ -104,7 +104,7 @@ def test_the_ensembles_points_come_back_from_both_files(inside):
     assert not list(Path("annotated").glob("*.partial"))
 
 
-def test_one_model_and_one_fold_of_it(inside):
+def test_annotate_with_one_model_averages_chosen_folds(inside):
     faces = boxed_faces()
     faces = type(faces)(faces=faces.faces[:1], keypoints=None)
     photo = f"photos/{faces.faces.image[0]}"
@@ -118,7 +118,7 @@ def test_one_model_and_one_fold_of_it(inside):
         np.testing.assert_allclose(found.keypoints[0], wanted[0], atol=2e-3)
 
 
-def test_a_median_ensemble_a_corrected_one_and_a_model_of_no_weight(inside):
+def test_annotate_with_each_blend_applies_its_rule(inside):
     faces = boxed_faces()
     faces = type(faces)(faces=faces.faces[:1], keypoints=None)
     call = [f"photos/{faces.faces.image[0]}", "--boxes", "photos/test.xml"]
@@ -156,7 +156,7 @@ def spoil(name):
         (["PHOTO", "--box", "9,9,30,30", "--out", "file"], None, ["file"]),
     ],
 )
-def test_bad_calls_say_what_to_do_and_write_nothing(inside, args, spoiled, messages):
+def test_annotate_bad_call_says_what_to_do_and_writes_nothing(inside, args, spoiled, messages):
     if spoiled:
         spoil(spoiled)
     photo = f"photos/{boxed_faces().faces.image[0]}"
@@ -168,14 +168,14 @@ def test_bad_calls_say_what_to_do_and_write_nothing(inside, args, spoiled, messa
     assert not Path("annotated").exists()
 
 
-def test_without_boxes_and_detector_the_choices_are_named(inside, monkeypatch):
+def test_annotate_without_boxes_or_detector_names_choices(inside, monkeypatch):
     monkeypatch.setitem(sys.modules, "dlib", None)
     result = annotate(f"photos/{boxed_faces().faces.image[0]}")
     assert result.exit_code == 1
     assert all(choice in result.output for choice in ("--boxes", "--box LEFT,TOP,WIDTH,HEIGHT", "[detect]"))
 
 
-def test_photos_without_a_face_are_named_and_fail_only_together(inside, monkeypatch):
+def test_annotate_image_without_face_is_named_and_skipped(inside, monkeypatch):
     first, second = [f"photos/{image}" for image in dict.fromkeys(boxed_faces().faces.image)][:2]
     answers = iter([np.array([[9.0, 9, 30, 30]]), np.empty((0, 4)), np.empty((0, 4))])
     monkeypatch.setattr("pipeline.inference.boxes.load_detector", lambda: lambda photo: next(answers))
@@ -187,7 +187,7 @@ def test_photos_without_a_face_are_named_and_fail_only_together(inside, monkeypa
     assert result.exit_code == 1 and "no face found in any photo" in result.output
 
 
-def test_models_of_other_crops_or_points_are_refused(inside):
+def test_annotate_model_of_other_crops_or_points_is_refused(inside):
     photo = f"photos/{boxed_faces().faces.image[0]}"
     editor = YAML()
     for section, key, value, message in (("crop", "size", 64, "other crops: of 32 pixels"),
@@ -200,14 +200,14 @@ def test_models_of_other_crops_or_points_are_refused(inside):
         assert result.exit_code == 1 and message in result.output, result.output
 
 
-def test_an_ensemble_of_other_models_is_refused(tmp_path):
+def test_choose_members_ensemble_of_other_models_is_refused(tmp_path):
     (tmp_path / "ensemble").mkdir()
     (tmp_path / "ensemble" / "weights.json").write_text(json.dumps(WEIGHTS))
     with pytest.raises(UserError, match="blends resnet, unet, but the params train unet"):
         choose_members(Paths(root=tmp_path), ["unet"], [0])
 
 
-def test_names_are_relative_to_the_deepest_folder_of_all(tmp_path, monkeypatch):
+def test_name_images_in_several_folders_is_relative_to_deepest(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     root, names = name_images([Path("x/a.jpg"), Path("../b.jpg"), tmp_path / "x" / "y" / "a.jpg"])
     assert root == tmp_path.parent
@@ -215,7 +215,7 @@ def test_names_are_relative_to_the_deepest_folder_of_all(tmp_path, monkeypatch):
     assert name_images([Path("x/a.jpg")])[1] == {Path("x/a.jpg"): "a.jpg"}
 
 
-def test_a_photo_is_never_overwritten(inside):
+def test_annotate_picture_over_image_is_refused(inside):
     photo = Path("photos", boxed_faces().faces.image[0])
     other = photo.with_name(f"{photo.name}.png")
     shutil.copy(photo, other)

@@ -48,19 +48,19 @@ def predict(network, store, rows=range(8), flip_indices=FLIP_INDICES, **tta):
     return found.points, found.spread
 
 
-def test_points_come_back_in_photo_pixels(store):
+def test_predict_returns_image_pixels(store):
     points, spread = predict(Constant(), store)
     view = geometry.transform(store.input_affines[:8], points)
     np.testing.assert_allclose(view, np.broadcast_to([[10, 4], [20, 4], [16, 9]], (8, 3, 2)), atol=1e-3)
     assert (spread == 0).all() and points.dtype == np.float32
 
 
-def test_no_faces_have_no_points(store):
+def test_predict_no_faces_returns_empty_arrays(store):
     points, spread = predict(Constant(), store, [], flip=True)
     assert points.shape == (0, 3, 2) and spread.shape == (0, 3) and points.dtype == spread.dtype == np.float32
 
 
-def test_flipping_averages_the_mirrored_answer_with_names_swapped(store):
+def test_predict_flip_averages_mirrored_points_with_names_swapped(store):
     """Mirrored, (20, 4) is the left ear's place: 31 − 20 = 11; the mean of 10 and 11 is 10.5, each half a pixel off."""
     points, spread = predict(Constant(), store, flip=True)
     view = geometry.transform(store.input_affines[:8], points)
@@ -69,7 +69,7 @@ def test_flipping_averages_the_mirrored_answer_with_names_swapped(store):
     np.testing.assert_allclose(spread, 0.5 / np.repeat(scale[:, None], 3, 1), rtol=1e-3)
 
 
-def test_a_picture_mirrored_by_test_time_augmentation_is_the_picture(store):
+def test_predict_flip_of_exact_network_changes_nothing(store):
     """Without names to swap, what is found in the picture is found at the same place in its mirror image."""
     plain, _ = predict(Brightest(), store, flip_indices=np.arange(3))
     both, spread = predict(Brightest(), store, flip_indices=np.arange(3), flip=True)
@@ -84,7 +84,7 @@ class Coarse(Brightest):
     stride = 4
 
 
-def test_half_a_cell_looks_at_a_view_moved_right_and_down_too(store):
+def test_predict_shift_tta_averages_shifted_input(store):
     """Whatever is said of the moved view is as far from what is said of the middle one as the views are apart."""
     network = Constant()
     network.stride = 4
@@ -94,7 +94,7 @@ def test_half_a_cell_looks_at_a_view_moved_right_and_down_too(store):
     np.testing.assert_allclose(spread[0], 2**0.5 / store.input_affines[0, 0, 0], rtol=1e-3)
 
 
-def test_what_is_seen_in_a_moved_view_is_where_it_was(store):
+def test_predict_shift_tta_maps_points_back(store):
     """A white and a black spot of nine pixels, found at the same photo pixels in both views."""
     crops, border = np.clip(store.crops, 5, 250), store.border
     crops[:, border + 9 : border + 12, border + 11 : border + 14] = 255
@@ -105,17 +105,17 @@ def test_what_is_seen_in_a_moved_view_is_where_it_was(store):
     assert (spread[:, 2] > 0).all()  # the view's middle moves with it
 
 
-def test_no_cells_no_second_view(store):
+def test_predict_shift_tta_without_cells_changes_nothing(store):
     plain, halved = predict(Constant(), store), predict(Constant(), store, shift_tta=True)
     np.testing.assert_array_equal(plain[0], halved[0])
 
 
-def test_half_a_cell_wants_a_border(store):
+def test_predict_shift_tta_beyond_border_is_refused(store):
     network = Constant()
     network.stride = 2 * store.border + 2
     with pytest.raises(UserError, match=f"border of {store.border + 1} pixels, the crops have {store.border}"):
         predict(network, store, shift_tta=True)
 
 
-def test_the_batch_size_changes_nothing(store):
+def test_predict_other_batch_size_changes_nothing(store):
     np.testing.assert_array_equal(predict(Brightest(), store)[0], predict(Brightest(), store, batch_size=3)[0])
