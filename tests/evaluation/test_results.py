@@ -63,7 +63,8 @@ def run(tmp_path: Path) -> Path:
     truth = np.repeat(SHAPE[None], 4, axis=0)
     write_store(tmp_path / "data" / "crops" / "train", truth, 4)
     write_store(tmp_path / "data" / "crops" / "test", None, 2)
-    pd.DataFrame({"face": range(4), "group": range(4), "fold": FOLD}).to_csv(tmp_path / "data" / "folds.csv", index=False)
+    folds = pd.DataFrame({"face": range(4), "group": range(4), "fold": FOLD})
+    folds.to_csv(tmp_path / "data" / "folds.csv", index=False)
     write(tmp_path / "solution.csv", truth[:2])
     for model, offset in OFFSETS.items():
         for fold, off in ((4, 1), (1, 5)):
