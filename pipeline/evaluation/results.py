@@ -155,17 +155,15 @@ def load_history(paths: Paths, models: Sequence[str], folds: Sequence[int]) -> p
     for model, fold in product(models, folds):
         path = paths.run(model, fold) / "history.csv"
         try:
-            part = pd.read_csv(path)
+            parts.append(pd.read_csv(path).assign(run=f"{model}/fold{fold}", model=model, fold=fold))
         except FileNotFoundError:
             problems.append(f"{path}: not found; run `dvc repro train` first")
         except ValueError as error:
             problems.append(f"{path}: no training history ({error}); delete it and train again")
-        else:
-            parts.append(pd.concat([pd.DataFrame({"run": f"{model}/fold{fold}", "model": model, "fold": fold},
-                                                 index=part.index), part], axis=1))
     if problems:
         raise UserError(*problems)
-    return pd.concat(parts, ignore_index=True)
+    table = pd.concat(parts, ignore_index=True)
+    return table[["run", "model", "fold", *table.columns.drop(["run", "model", "fold"])]]
 
 
 def _show(value: float | None) -> str:

@@ -12,7 +12,7 @@ import torch
 from pipeline.common.errors import UserError
 from pipeline.common.paths import Paths
 from pipeline.data.annotations import dlib_xml
-from pipeline.data.crops import write_crops
+from pipeline.data.crops import CropGeometry, write_crops
 from pipeline.data.store import CropStore, center_input
 from pipeline.inference.predict import predict_fold
 from pipeline.inference.predictions import Predictions
@@ -39,9 +39,9 @@ NOSE = SKELETONS["nose1"]
 @pytest.fixture
 def paths(competition: Path, tmp_path: Path) -> Paths:
     """24 train faces of which only the nose tip is known, in two folds, and an empty test part."""
-    cut = {"size": 32, "margin": 1.4, "shift_y": 0.1, "padding": 1.5, "color": "grey", "jobs": 1}
+    geometry = CropGeometry(size=32, margin=1.4, shift_y=0.1, padding=1.5, color="grey")
     for part in ("train", "test"):
-        write_crops(dlib_xml.read(competition / f"{part}.xml"), competition, tmp_path / "data/crops" / part, **cut)
+        write_crops(dlib_xml.read(competition / f"{part}.xml"), competition, tmp_path / "data/crops" / part, geometry)
     path = tmp_path / "data/crops/train/keypoints.npy"
     np.save(path, np.load(path)[:, 30:31])
     test = tmp_path / "data/crops/test"
