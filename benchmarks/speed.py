@@ -20,7 +20,7 @@ from timm.optim import create_optimizer_v2
 from torch import nn
 
 from pipeline.data.annotations import dlib_xml
-from pipeline.data.crops import write_crops
+from pipeline.data.crops import CropGeometry, write_crops
 from pipeline.data.store import CropStore, center_input
 from pipeline.inference.predict import Predictor
 from pipeline.inference.tta import TTA
@@ -38,8 +38,8 @@ from pipeline.training.settings import Schedule
 ROOT = Path(__file__).parents[1]
 SKELETON = SKELETONS["ibug68"]
 AUGMENT = load_params(ROOT / "presets" / "sample.yaml").augment
-CROP = {"margin": 1.4, "shift_y": 0.1, "padding": 1.4, "color": "grey"}
 SIZE, BATCH, STEPS = 128, 32, 6
+CROP = CropGeometry(size=SIZE, margin=1.4, shift_y=0.1, padding=1.4, color="grey")
 EPOCH = 51  # steps of the epochs that are trained: those of 1,656 faces, a fold of iBUG's in small
 MODELS = {
     "ResNet-18, regression": (
@@ -108,7 +108,7 @@ def measure_crop(data: Path, xml: str, repeats: int) -> str:
     def ours() -> float:
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
-            write_crops(annotations, data, Path(folder) / "crops", size=SIZE, **CROP)
+            write_crops(annotations, data, Path(folder) / "crops", CROP)
             return len(files) / (time.perf_counter() - start)
 
     def bare() -> float:

@@ -76,7 +76,7 @@ def near_duplicate_pairs(
 
 
 def centre_thumbnails(crops: np.ndarray, centre: float) -> np.ndarray:
-    """(N, 32, 32) uint8 grey pictures of the middle of crops (N, S, S[, 3]), read one by one (they may be mapped)."""
+    """Shrink the middle of crops (N, S, S[, 3]) to (N, 32, 32) uint8 grey, one by one (they may be mapped)."""
     cut = round(crops.shape[1] * (1 - centre) / 2)
     thumbnails = np.empty((len(crops), THUMBNAIL, THUMBNAIL), np.uint8)
     for i, crop in enumerate(crops):

@@ -130,7 +130,7 @@ class _Checker:
         return f"{face['where']}: face {self.faces.index[row]} ({face['image']}): {text}"
 
     def boxes(self) -> Iterator[tuple[int, str]]:
-        """Rows and problems of boxes: not finite, without area, outside the image, twice."""
+        """Yield rows and problems of boxes: not finite, without area, outside the image, twice."""
         low, high = self.box[:, :2], self.box[:, :2] + self.box[:, 2:]
         outside = self.solid & ((high <= 0) | (low >= self.size)).any(axis=1)
         for row in np.flatnonzero(~np.isfinite(self.box).all(axis=1)):
@@ -147,7 +147,7 @@ class _Checker:
             yield row, f"duplicate entry: same image and box as face {original.iloc[row]:.0f}"
 
     def points_wrong(self, num_points: int | None, labelled: bool) -> Iterator[tuple[int, str]]:
-        """Rows and problems of points: none, too many, not finite, far from their box."""
+        """Yield rows and problems of points: none, too many, not finite, far from their box."""
         present = ~np.isnan(self.points).all(axis=2)  # N K
         broken = present & ~np.isfinite(self.points).all(axis=2)
         distance, side = self._distance()
@@ -164,7 +164,7 @@ class _Checker:
                 yield row, f"{_listed(np.flatnonzero(far[row]))}: more than {FAR} box sizes from the middle of the box"
 
     def absent_points(self, num_points: int | None, labelled: bool) -> Iterator[str]:
-        """Problems of the file as a whole: points that the skeleton has and no face has."""
+        """Yield problems of the file as a whole: points that the skeleton has and no face has."""
         if not labelled or not len(self.faces):
             return
         if not self.points.shape[1]:
@@ -177,7 +177,7 @@ class _Checker:
                        f"{num_points}; choose the skeleton of this file")
 
     def notes(self) -> dict[str, int]:
-        """What is unusual but valid → number of faces (of images, where it says so)."""
+        """Count what is unusual but valid, in faces (in images, where it says so)."""
         low, high = self.box[:, :2], self.box[:, :2] + self.box[:, 2:]
         apart = self.points < low[:, None] - 0.5, self.points > high[:, None] - 0.5
         image = self.points < -0.5, self.points > self.size[:, None] - 0.5

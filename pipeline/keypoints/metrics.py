@@ -25,17 +25,17 @@ def rmse(points: np.ndarray, truth: np.ndarray) -> float:
 
 
 def face_mae(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(N,) `mae` of each face; NaN where all its points are missing."""
+    """Compute the `mae` (N,) of each face; NaN where all its points are missing."""
     return _present_mean(np.abs(_difference(points, truth)).mean(-1), truth)
 
 
 def point_errors(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(N, K) distance of each point to the truth, in image pixels; NaN where missing."""
+    """Compute the distance (N, K) of each point to the truth, in image pixels; NaN where missing."""
     return np.sqrt(np.square(_difference(points, truth)).sum(-1))
 
 
 def face_nme(points: np.ndarray, truth: np.ndarray, eyes: tuple[int, int] | None) -> np.ndarray:
-    """(N,) mean distance of each face's points over its outer-eye distance, in percent.
+    """Compute the mean distance (N,) of each face's points over its outer-eye distance, in percent.
 
     The normalised mean error of Sagonas et al., 300 Faces in-the-Wild Challenge (ICCV Workshops 2013).
 
@@ -52,12 +52,12 @@ def face_nme(points: np.ndarray, truth: np.ndarray, eyes: tuple[int, int] | None
 
 
 def nme(points: np.ndarray, truth: np.ndarray, eyes: tuple[int, int] | None) -> float:
-    """Mean of `face_nme` over the faces that have one, in percent; NaN without eyes."""
+    """Average `face_nme` over the faces that have one, in percent; NaN without eyes."""
     return _mean(face_nme(points, truth, eyes)[measurable(truth, eyes)])
 
 
 def measurable(truth: np.ndarray, eyes: tuple[int, int] | None) -> np.ndarray:
-    """(N,) whether a face has both outer eye corners, and apart, which its NME needs."""
+    """Tell (N,) whether a face has both outer eye corners, and apart, which its NME needs."""
     if eyes is None:
         return np.zeros(len(truth), bool)
     first, second = truth[:, eyes[0]], truth[:, eyes[1]]
@@ -86,7 +86,7 @@ def fold_summary(
 
 
 def mean_sd(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation (n − 1; NaN for a single value)."""
+    """Compute mean and sample standard deviation (n − 1; NaN for a single value)."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
@@ -152,7 +152,7 @@ def mean_shape_points(keypoints_train: np.ndarray, boxes_train: np.ndarray, boxe
 
 
 def mean_shape_oof(keypoints: np.ndarray, boxes: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """(N, K, 2) the mean shape of the *other* folds in the box of each face."""
+    """Predict (N, K, 2) the mean shape of the *other* folds in the box of each face."""
     points = np.empty(keypoints.shape)
     for one in np.unique(fold):
         held_out = fold == one

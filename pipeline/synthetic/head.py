@@ -209,7 +209,7 @@ class Template:
 
 @cache
 def template() -> Template:
-    """The mean head, made once a process."""
+    """Build the mean head, once a process."""
     skin = _skin(*np.meshgrid(COLUMNS, ROWS)).reshape(-1, 3)
     places = _point_places()
     points = np.concatenate([skin, _skin(places[:, 0], places[:, 1])])
@@ -230,7 +230,7 @@ class Head:
 
 
 def make_head(identity: np.ndarray, expression: dict[str, float]) -> Head:
-    """The head of one person with one expression.
+    """Build the head of one person with one expression.
 
     Args:
         identity: (modes,) standard deviations from the mean.
@@ -260,7 +260,7 @@ class Camera:
     distance: float = 1200.0
 
     def turn(self, positions: np.ndarray, *, roll: bool = True) -> np.ndarray:
-        """Positions or directions (…, 3) turned about the origin."""
+        """Turn positions or directions (…, 3) about the origin."""
         (a, b, c), (s, t, w) = (f(np.deg2rad([self.yaw, self.pitch, self.roll * roll])) for f in (np.cos, np.sin))
         about_y = np.array([[a, 0, s], [0, 1, 0], [-s, 0, a]])
         about_x = np.array([[1, 0, 0], [0, b, -t], [0, t, b]])
@@ -268,7 +268,7 @@ class Camera:
         return positions @ (about_z @ about_x @ about_y).T
 
     def view(self, positions: np.ndarray) -> np.ndarray:
-        """Positions (…, 3) of the head in pixels: x, y of the photo and z towards the camera."""
+        """Project positions (…, 3) of the head to pixels: x, y of the photo and z towards the camera."""
         turned = self.turn(positions - PIVOT) - np.array([0, 0, -PIVOT[2]])
         nearer = self.distance / (self.distance - turned[..., 2:])
         xy = turned[..., :2] * nearer * self.scale + np.array(self.centre)
@@ -276,7 +276,7 @@ class Camera:
 
 
 def project_points(head: Head, camera: Camera) -> np.ndarray:
-    """The 68 points (68, 2) as an annotator marks them: those of the jaw lie on the outline that is seen.
+    """Project the 68 points (68, 2) as an annotator marks them: those of the jaw lie on the outline that is seen.
 
     A jaw point whose place is hidden by the turned face is moved forward along its height to the outline
     (landmark marching; Zhu et al., 2015). Points hidden by anything else stay where they are.

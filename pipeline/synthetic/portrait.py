@@ -1,4 +1,4 @@
-"""Drawing a `pipeline.synthetic.head.Head`: z-buffered surfaces, light, skin, hair, eyes, mouth, clothes, glasses.
+"""Renderer of a `pipeline.synthetic.head.Head`: z-buffered surfaces, light, skin, hair, eyes, mouth, clothes, glasses.
 
 Pictures are float32 (H, W, 3) BGR in linear light, `SUPER` times finer than the photo on each side. Every pixel of the
 picture is painted and lit for itself from where on the head it lies (deferred shading; Deering et al., 1988).
@@ -71,7 +71,7 @@ class Surface:
 
 
 def noise(rng: np.random.Generator, shape: tuple[int, int], cells: list[tuple[int, int]]) -> np.ndarray:
-    """Smooth random texture (H, W) float32 of about unit spread: the sum of random grids of `cells` rows, columns."""
+    """Make a smooth texture (H, W) float32 of about unit spread: the sum of random grids of `cells` rows, columns."""
     total = np.zeros(shape, np.float32)
     for rows, columns in cells:
         grid = rng.standard_normal((rows, columns), dtype=np.float32)
@@ -359,7 +359,7 @@ def _weights(corners: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndar
 
 
 def shade(albedo: np.ndarray, normal: np.ndarray, light: Light) -> np.ndarray:
-    """Light (n, 3) that comes back: Lambert, softly wrapped, and Blinn's (1977) highlight."""
+    """Compute the light (n, 3) that comes back: Lambert, softly wrapped, and Blinn's (1977) highlight."""
     normal = normal / np.sqrt(np.einsum("pi,pi->p", normal, normal) + np.float32(1e-9))[:, None]
     half = light.direction + np.array([0, 0, 1], np.float32)
     half = half / np.linalg.norm(half)
@@ -413,7 +413,7 @@ def _interpolate(
 def draw_head(
     picture: np.ndarray, head: Head, camera: Camera, look: Look, light: Light, rng: np.random.Generator
 ) -> None:
-    """Draws a head with neck and shoulders into `picture` (H, W, 3), in place. `camera` is that of the photo."""
+    """Draw a head with neck and shoulders into `picture` (H, W, 3), in place. `camera` is that of the photo."""
     surfaces = [_skin_surface(head, camera, look, rng), _body(camera, look, rng)]
     surfaces += [_ear(head, camera, look, side) for side in (-1, 1)]
     if look.long_hair is not None:

@@ -237,7 +237,7 @@ def _place_faces(
 
 
 def draw_photo(faces: int, outdoor: bool, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A photo of `faces` people.
+    """Draw a photo of `faces` people.
 
     Returns:
         uint8 photo (H, W, 3) BGR, boxes (F, 4) int64 left, top, width, height, and points (F, 68, 2) to 0.01 pixel.
@@ -261,7 +261,7 @@ def draw_photo(faces: int, outdoor: bool, rng: np.random.Generator) -> tuple[np.
 
 
 def mirror(photo: np.ndarray, boxes: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The mirror image of what `draw_photo` gives: left and right points are swapped too."""
+    """Mirror what `draw_photo` gives: left and right points are swapped too."""
     width = photo.shape[1]
     boxes, points = boxes.copy(), points[:, _FLIP].copy()
     boxes[:, 0] = width - boxes[:, 0] - boxes[:, 2]

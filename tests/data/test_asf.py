@@ -35,7 +35,7 @@ def problems(root: Path, text: str, num_points: int | None = None) -> list[str]:
     return [problem.replace(f"{root}/", "") for problem in wrong]
 
 
-def test_the_photo_runs_from_half_a_pixel_before_its_first_to_half_a_pixel_after_its_last(root):
+def test_asf_coordinates_0_and_1_are_the_outer_edges_of_the_image(root):
     """x = 0 is the left edge of the first pixel, whose centre is our 0; x = 1 the right edge of the last."""
     (root / "in" / "f.asf").write_text(GOOD.replace("\n", "\r\n"), encoding="latin-1")
     found, wrong = asf.parse(root, ".", 2)
@@ -63,19 +63,19 @@ def test_the_photo_runs_from_half_a_pixel_before_its_first_to_half_a_pixel_after
     (GOOD, "", ["in/f.asf: is empty; .asf is expected"]),
     (GOOD, "# only comments\n", ["in/f.asf:1: '' is not a number of points"]),
 ])
-def test_broken_files_name_file_and_line(root, old, new, expected):
+def test_asf_of_a_broken_file_names_file_and_line(root, old, new, expected):
     assert GOOD.count(old) >= 1
     assert problems(root, GOOD.replace(old, new, 1)) == expected
 
 
-def test_another_number_of_points_names_file_and_line(root):
+def test_asf_with_another_number_of_points_names_file_and_line(root):
     assert problems(root, GOOD, 58) == [
         "in/f.asf:2: 2 points a face, but 58 are expected; choose the skeleton of this file"]
     assert problems(root, GOOD, 2) == []
 
 
 @needs_imm
-def test_the_real_faces():
+def test_read_of_real_asf_faces_is_right():
     found = formats.read(IMM, ".", Layout(num_points=58))
     assert found.keypoints.shape == (240, 58, 2) and np.isfinite(found.keypoints).all()
     assert found.faces.image.iloc[[0, -1]].tolist() == ["01-1m.jpg", "40-6m.jpg"]
@@ -85,7 +85,7 @@ def test_the_real_faces():
 
 
 @needs_imm
-def test_the_half_pixel_is_that_of_the_photos():
+def test_asf_on_real_images_is_off_by_half_a_pixel():
     """What settles it: left and right outlines of the faces lie, on average, where the points of the jaw say.
 
     The strongest edge is looked for within 6 px of each point, left and right, so that what an annotator does on both

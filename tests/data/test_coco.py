@@ -17,7 +17,7 @@ def read(tmp_path: Path, content: object, num_points: int | None = None):
     return found, [problem.replace(f"{tmp_path}/", "") for problem in wrong]
 
 
-def test_visibility_boxes_and_crowds(tmp_path):
+def test_coco_with_hidden_points_boxes_and_crowds_is_read(tmp_path):
     """0 is missing, whatever x and y say; 1 (hidden) and 2 (seen) are points."""
     other = {"image_id": "six", "keypoints": [None, "?", 0, 7, 8, 2, 9, 1e3, 1.0]}
     found, wrong = read(tmp_path, {"images": IMAGES, "annotations": [FACE, FACE | {"iscrowd": 1}, other]}, 3)
@@ -30,7 +30,7 @@ def test_visibility_boxes_and_crowds(tmp_path):
 
 
 @pytest.mark.parametrize("content", [{"images": IMAGES}, {"images": IMAGES, "annotations": []}])
-def test_images_without_annotations_are_faces_to_predict(tmp_path, content):
+def test_coco_without_annotations_has_a_face_an_image(tmp_path, content):
     found, wrong = read(tmp_path, content, 68)
     assert wrong == [] and found.keypoints is None and found.faces.image.tolist() == ["b/a.jpg", "c.jpg"]
 
@@ -54,13 +54,13 @@ def test_images_without_annotations_are_faces_to_predict(tmp_path, content):
         "face 0 (b/a.jpg): point 1: x=True, y=5 are not numbers of pixels",
         f"face 0 (b/a.jpg): point 2: x=1, y={str(10**400)[:40]} are not numbers of pixels"]),
 ])
-def test_broken_annotations_name_file_and_record(tmp_path, change, expected):
+def test_coco_with_broken_annotations_names_file_and_record(tmp_path, change, expected):
     found, wrong = read(tmp_path, {"images": IMAGES, "annotations": [FACE | change, FACE]}, 3)
     assert wrong == [f"f.json: annotations[0]: {problem}" for problem in expected]
     assert found.faces.index.tolist() == [1]
 
 
-def test_records_that_are_no_records(tmp_path):
+def test_coco_with_foreign_records_names_them(tmp_path):
     images = [*IMAGES, 3, {"id": 1}, {"id": 5, "file_name": "d.jpg"}, {"id": 9, "file_name": "/e.jpg"},
               {"id": {}, "file_name": "f.jpg"}]
     assert read(tmp_path, {"images": images, "annotations": [FACE, None]})[1] == [
@@ -85,5 +85,5 @@ def test_records_that_are_no_records(tmp_path):
                                         "expected"),
     ("", "f.json: is empty; COCO JSON is expected"),
 ])
-def test_files_that_are_no_coco(tmp_path, text, expected):
+def test_coco_of_another_file_says_why(tmp_path, text, expected):
     assert read(tmp_path, text)[1] == [expected]

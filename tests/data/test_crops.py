@@ -26,14 +26,14 @@ def one_face(tmp_path, photo, box, keypoints=None, **options):
     return CropStore.open(tmp_path / "store")
 
 
-def test_a_crop_of_its_own_size_is_the_photo(tmp_path):
+def test_crop_of_its_own_size_is_the_image(tmp_path):
     photo = np.random.default_rng(0).integers(0, 255, (40, 50), np.uint8)
     store = one_face(tmp_path, photo, (3, 5, 32, 32))
     np.testing.assert_array_equal(store.crops[0], photo[5:37, 3:35])
 
 
 @pytest.mark.parametrize("box", [(-10, -6, 32, 32), (30, 20, 32, 32)])
-def test_a_box_over_the_edge_is_padded_not_sliced(tmp_path, box):
+def test_crop_of_a_box_over_the_edge_is_padded(tmp_path, box):
     photo = np.random.default_rng(0).integers(1, 255, (40, 50), np.uint8)
     store = one_face(tmp_path, photo, box)
     padded = np.pad(photo, 64)
@@ -43,7 +43,7 @@ def test_a_box_over_the_edge_is_padded_not_sliced(tmp_path, box):
 
 @pytest.mark.parametrize("corner", [(10, 20), (251, 170), (-12, -9)])
 @pytest.mark.parametrize("scale", [0.9, 2.0, 3.7, 8.0])
-def test_a_bright_spot_lands_where_the_affine_says(tmp_path, scale, corner):
+def test_crop_of_a_bright_spot_has_it_where_the_affine_says(tmp_path, scale, corner):
     side = int(64 * scale)
     spot = corner + np.array([0.6 * side, 0.5 * side])
     y, x = np.mgrid[: side + 190, : side + 270]
@@ -57,7 +57,7 @@ def test_a_bright_spot_lands_where_the_affine_says(tmp_path, scale, corner):
 
 
 @pytest.mark.parametrize("left", [-64 * 5 + 3, 30, 40, 500])
-def test_a_crop_that_hardly_meets_its_photo_is_black_elsewhere(tmp_path, left):
+def test_crop_mostly_outside_the_image_is_black_there(tmp_path, left):
     store = one_face(tmp_path, np.full((40, 40), 255, np.uint8), (left, -20, 64 * 5, 64 * 5), size=64)
     inside = (store.affines[0] @ [[0, 39], [0, 39], [1, 1]]).round().astype(int)  # 2 × (top left, bottom right)
     crop = store.crops[0].copy()
@@ -67,12 +67,12 @@ def test_a_crop_that_hardly_meets_its_photo_is_black_elsewhere(tmp_path, left):
 
 
 @pytest.mark.parametrize("side", [130, 256, 300])
-def test_a_shrunk_crop_is_full_to_its_edges(tmp_path, side):
+def test_crop_that_is_shrunk_is_full_to_its_edges(tmp_path, side):
     store = one_face(tmp_path, np.full((700, 700), 255, np.uint8), (151, 203, side, side), size=64, padding=1.4)
     assert (store.crops == 255).all()
 
 
-def test_the_view_is_the_exact_middle_of_the_store(tmp_path):
+def test_input_of_a_padded_store_is_its_exact_middle(tmp_path):
     photo = np.random.default_rng(1).integers(0, 255, (90, 90), np.uint8)
     store = one_face(tmp_path, photo, (20, 25, 32, 32), [[30.0, 40.0]], padding=1.4)
     assert store.crops.shape == (1, 46, 46)
@@ -81,7 +81,7 @@ def test_the_view_is_the_exact_middle_of_the_store(tmp_path):
     np.testing.assert_allclose(geometry.transform(store.input_affines[0], store.keypoints[0]), [[10, 15]], atol=1e-12)
 
 
-def test_the_source_is_the_first_folder(tmp_path):
+def test_source_of_an_image_is_its_first_folder(tmp_path):
     names = ["afw/one.png", "helen/train/two.png", "three.png"]
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -91,14 +91,14 @@ def test_the_source_is_the_first_folder(tmp_path):
     assert CropStore.open(tmp_path / "store").faces.source.tolist() == ["afw", "helen", "photos"]
 
 
-def test_rgb(tmp_path):
+def test_crop_in_rgb_has_three_channels_in_order(tmp_path):
     photo = np.random.default_rng(1).integers(0, 255, (40, 40, 3), np.uint8)
     store = one_face(tmp_path, photo, (4, 4, 32, 32), color="rgb")
     assert store.channels == 3
     np.testing.assert_array_equal(store.crops[0], photo[4:36, 4:36, ::-1])  # OpenCV writes BGR
 
 
-def test_every_bad_photo_is_named_and_nothing_is_left(tmp_path):
+def test_write_crops_with_unreadable_images_names_each_and_leaves_nothing(tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"not a picture")
     (tmp_path / "empty.jpg").write_bytes(b"")
     names = ["broken.jpg", "empty.jpg", "gone.jpg"]
@@ -115,7 +115,7 @@ def test_every_bad_photo_is_named_and_nothing_is_left(tmp_path):
 
 
 @pytest.mark.parametrize("color", ["grey", "rgb"])
-def test_a_part_without_faces(tmp_path, color):
+def test_write_crops_without_faces_writes_an_empty_store(tmp_path, color):
     geometry = replace(PLAIN, padding=1.5, color=color)
     crops.write_crops(tabulate([], None), tmp_path, tmp_path / "store", geometry, jobs=1)
     store = CropStore.open(tmp_path / "store")
@@ -125,13 +125,13 @@ def test_a_part_without_faces(tmp_path, color):
     assert list(store.faces)[:6] == ["face", "image", *BOX] and store.photos.shape == (0, 32, 32)
 
 
-def test_opening_nothing_says_what_to_run(tmp_path):
+def test_open_without_a_store_says_what_to_run(tmp_path):
     with pytest.raises(UserError, match="dvc repro crop"):
         CropStore.open(tmp_path)
 
 
 @pytest.mark.parametrize("shape", [(20, 33), (127, 300), (192, 193), (333, 287), (901, 1202), (640, 641, 3)])
-def test_a_mirrored_photo_has_the_mirrored_thumbnail(shape):
+def test_thumbnail_of_a_mirrored_image_is_mirrored(shape):
     photo = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
     found = crops.thumbnail(photo)
     np.testing.assert_array_equal(crops.thumbnail(np.ascontiguousarray(photo[:, ::-1])), found[:, ::-1])
@@ -139,14 +139,14 @@ def test_a_mirrored_photo_has_the_mirrored_thumbnail(shape):
 
 
 @pytest.mark.parametrize("shape", [(100, 200), (383, 385), (700, 910)])
-def test_a_thumbnail_is_the_photo_by_areas(shape):
+def test_thumbnail_of_an_image_is_its_area_averages(shape):
     y, x = np.mgrid[: shape[0], : shape[1]] / np.array(shape)[:, None, None]
     photo = (127 + 60 * np.sin(7 * x) + 60 * np.cos(5 * y)).astype(np.uint8)
     wanted = cv2.resize(photo, (32, 32), interpolation=cv2.INTER_AREA).astype(int)
     assert np.abs(crops.thumbnail(photo) - wanted).max() <= 8  # up to 1% are cut off
 
 
-def test_labels_are_offset_and_in_mirrored_photos_to_the_other_side(tmp_path):
+def test_label_offset_in_mirrored_images_goes_to_the_other_side(tmp_path):
     photo = np.zeros((40, 50), np.uint8)
     for name in ("a.png", "b_mirror.png"):
         cv2.imwrite(str(tmp_path / name), photo)
@@ -161,7 +161,7 @@ def test_labels_are_offset_and_in_mirrored_photos_to_the_other_side(tmp_path):
     np.testing.assert_allclose(geometry.transform(geometry.invert(store.input_affines), inside[:, None]), points)
 
 
-def test_opencv_has_no_threads_of_its_own_while_photos_are_cut(tmp_path, monkeypatch):
+def test_write_crops_while_cutting_keeps_opencv_to_one_thread(tmp_path, monkeypatch):
     threads, warp, seen = cv2.getNumThreads(), crops.warp, []
     monkeypatch.setattr(crops, "warp", lambda *args, **how: seen.append(cv2.getNumThreads()) or warp(*args, **how))
     one_face(tmp_path, np.zeros((40, 50), np.uint8), (3, 5, 32, 32))

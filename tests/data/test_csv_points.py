@@ -27,7 +27,7 @@ def read(tmp_path: Path, text: str, num_points: int | None = None):
     "Nose_Y,Chin_x,Nose_X,Chin_y,FileName\n2,3.5,1,-4,a.jpg\n6,,5,,b.jpg\n",
     '"image","x_0","x_1","y_0","y_1"\n"a.jpg","1","3.5","2","-4"\n"b.jpg",5,,6,\n',
 ], ids=["names", "windows", "bare", "turns", "prefix", "any order", "quotes"])
-def test_every_layout_says_the_same(tmp_path, text):
+def test_csv_in_every_layout_gives_the_same_faces(tmp_path, text):
     found, wrong = read(tmp_path, text, 2)
     assert wrong == []
     assert found.faces.image.tolist() == ["a.jpg", "b.jpg"]
@@ -35,13 +35,13 @@ def test_every_layout_says_the_same(tmp_path, text):
     assert found.faces[BOX].isna().all(axis=None)
 
 
-def test_the_first_point_may_be_missing_in_a_file_without_a_header(tmp_path):
+def test_csv_without_a_header_may_miss_the_first_point(tmp_path):
     found, wrong = read(tmp_path, "a.jpg,,,3,4\n")
     assert wrong == []
     np.testing.assert_array_equal(found.keypoints, [[NAN, [3, 4]]])
 
 
-def test_boxes_by_name_and_empty_where_there_is_none(tmp_path):
+def test_csv_with_boxes_reads_them_or_none(tmp_path):
     text = "image_name,width,top,left,height,p_x,p_y\na.jpg,30,2,1.5,40,9,9\nb.jpg,,,,,7,7\n"
     found, wrong = read(tmp_path, text)
     assert wrong == []
@@ -50,12 +50,12 @@ def test_boxes_by_name_and_empty_where_there_is_none(tmp_path):
 
 @pytest.mark.parametrize("text", ["image_name\na.jpg\nb.jpg\n", "a.jpg\nb.jpg\n",
                                   "image_name,left,top,width,height\na.jpg,1,2,3,4\nb.jpg,1,2,3,4\n"])
-def test_faces_to_predict_have_no_points(tmp_path, text):
+def test_csv_without_points_has_faces_to_predict(tmp_path, text):
     found, wrong = read(tmp_path, text, 68)
     assert wrong == [] and found.keypoints is None and found.faces.image.tolist() == ["a.jpg", "b.jpg"]
 
 
-def test_every_problems_names_file_line_and_face(tmp_path):
+def test_csv_with_problems_names_file_line_and_face(tmp_path):
     text = (
         "image_name,left,top,width,height,nose_x,nose_y,chin_x,chin_y\n"
         "a.jpg,1,2,3,4,1,2,3,4\n"
@@ -88,17 +88,17 @@ def test_every_problems_names_file_line_and_face(tmp_path):
     ("", ["f.csv: is empty; CSV is expected"]),
     ('a.jpg,1,2\nb.jpg,"1,2\n', ["f.csv:2: broken CSV (unexpected end of data)"]),
 ])
-def test_headers_and_files_that_are_wrong(tmp_path, text, expected):
+def test_csv_with_an_invalid_header_says_why(tmp_path, text, expected):
     assert read(tmp_path, text)[1] == expected
 
 
-def test_another_number_of_points_is_one_problem(tmp_path):
+def test_csv_with_another_number_of_points_is_one_problem(tmp_path):
     text = "image_name,a_x,a_y\na.jpg,1,2\nb.jpg,1,2\n"
     assert read(tmp_path, text, 68)[1] == [
         "f.csv:1: 1 points a face, but 68 are expected; choose the skeleton of this file"]
 
 
-def test_text_of_another_encoding_and_a_missing_file(tmp_path):
+def test_csv_of_another_encoding_or_missing_says_so(tmp_path):
     (tmp_path / "f.csv").write_bytes("a.jpg,1,2\nä.jpg,1,2\n".encode("latin-1"))
     assert csv_points.parse(tmp_path / "f.csv")[1] == [
         f"{tmp_path}/f.csv:1: is not text in UTF-8, here or soon after; save as UTF-8"]
@@ -107,7 +107,7 @@ def test_text_of_another_encoding_and_a_missing_file(tmp_path):
 
 
 @needs_faces
-def test_the_real_faces():
+def test_read_of_real_csv_faces_is_right():
     found = formats.read(FACES, "face_landmarks.csv", Layout(num_points=68))
     assert found.keypoints.shape == (69, 68, 2) and np.isfinite(found.keypoints).all()
     assert found.boxes_made == 69

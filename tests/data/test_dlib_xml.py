@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,7 @@ import pandas as pd
 import pytest
 
 from pipeline.common.errors import UserError
-from pipeline.data.annotations import BOX, Annotations, dlib_xml
+from pipeline.data.annotations import BOX, Annotations, dlib_xml, tabulate
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 IBUG = DATA / "ibug_300w"
@@ -48,7 +49,7 @@ def images(inside: str) -> str:
     return f"<dataset>\n<images>\n{inside}\n</images>\n</dataset>\n"
 
 
-def test_reads_several_images_boxes_and_missing_parts(tmp_path):
+def test_read_of_several_images_and_missing_parts_is_exact(tmp_path):
     found = dlib_xml.read(save(tmp_path, TWO_PHOTOS), 4)
     assert list(found.faces.columns) == ["image", *BOX, "where"]
     assert found.faces.to_numpy().tolist() == [
@@ -61,16 +62,16 @@ def test_reads_several_images_boxes_and_missing_parts(tmp_path):
     np.testing.assert_array_equal(found.keypoints, expected)
 
 
-def test_number_of_points_comes_from_the_file_when_not_given(tmp_path):
+def test_read_without_a_number_of_points_takes_the_files(tmp_path):
     assert dlib_xml.read(save(tmp_path, TWO_PHOTOS)).keypoints.shape == (3, 3, 2)
 
 
-def test_boxes_only_have_no_keypoints(tmp_path):
+def test_read_of_boxes_only_has_no_keypoints(tmp_path):
     path = save(tmp_path, images("<image file='a.jpg'><box top='1' left='2' width='3' height='4'/></image>"))
     assert dlib_xml.read(path, 68).keypoints is None
 
 
-def test_every_problems_is_named_with_line_and_face(tmp_path):
+def test_read_with_many_problems_names_each_with_line_and_face(tmp_path):
     text = images("""<image file='a.jpg'>
 <box top='1' left='x' height='nan'>
 <part name='0' x='1' y='2'/>
@@ -105,7 +106,7 @@ def test_every_problems_is_named_with_line_and_face(tmp_path):
     ]
 
 
-def test_parse_keeps_the_faces_that_can_be_read(tmp_path):
+def test_parse_with_a_problem_keeps_the_other_faces(tmp_path):
     box = "<box top='1' left='2' width='{}' height='4'/>"
     path = save(tmp_path, images(f"<image file='a.jpg'>{box.format('x')}{box.format(3)}</image>"))
     found, wrong = dlib_xml.parse(path)
@@ -113,7 +114,7 @@ def test_parse_keeps_the_faces_that_can_be_read(tmp_path):
 
 
 @pytest.mark.parametrize("image", ["/etc/passwd", "../a.jpg", "a/../../b.jpg", "a\\b.jpg", "C:/a.jpg", "c:a.jpg", " "])
-def test_paths_leaving_the_data_folder_are_refused(tmp_path, image):
+def test_read_of_a_path_outside_the_data_folder_is_refused(tmp_path, image):
     found = problems(tmp_path, images(f"<image file='{image}'><box top='1' left='1' width='5' height='5'/></image>"))
     assert len(found) == 1 and found[0].startswith("labels.xml:3: ") and "image path" in found[0]
 
@@ -124,7 +125,7 @@ def test_paths_leaving_the_data_folder_are_refused(tmp_path, image):
     "<!DOCTYPE dataset [<!ENTITY a SYSTEM 'file:///etc/hostname'>]>",
     "<!DOCTYPE d [<!ENTITY a 'aaaaaaaaaa'><!ENTITY b '&a;&a;&a;&a;'><!ENTITY c '&b;&b;&b;&b;'>]>",
 ])
-def test_any_doctype_is_refused(tmp_path, declaration):
+def test_read_with_a_doctype_is_refused(tmp_path, declaration):
     text = images("<image file='a.jpg'><name>&c;</name><box top='1' left='1' width='5' height='5'/></image>")
     assert problems(tmp_path, f"<?xml version='1.0'?>\n{declaration}\n{text}") == [
         "labels.xml:2: has a DOCTYPE, which is refused; remove it"]
@@ -138,23 +139,23 @@ def test_any_doctype_is_refused(tmp_path, declaration):
     ("<dataset>\n&a;</dataset>", "labels.xml:2: broken XML (undefined entity, column 1)"),
     ("face,x,y\n", "labels.xml:1: broken XML (syntax error, column 1)"),
 ])
-def test_a_file_that_is_not_a_face_list_says_why(tmp_path, text, message):
+def test_read_of_another_file_says_why(tmp_path, text, message):
     assert problems(tmp_path, text) == [message]
 
 
-def test_problems_before_a_break_are_kept(tmp_path):
+def test_read_of_broken_xml_keeps_earlier_problems(tmp_path):
     text = "<dataset><images>\n<image file='a'>\n<box top='x' left='1' width='1' height='1'/>\n</b>"
     found = problems(tmp_path, text)
     assert [problem.split(":")[1] for problem in found] == ["3", "4"]
 
 
-def test_unknown_encoding_and_missing_file(tmp_path):
+def test_read_of_an_unknown_encoding_or_missing_file_says_so(tmp_path):
     assert "encoding" in problems(tmp_path, "<?xml version='1.0' encoding='klingon'?><dataset/>")[0]
     with pytest.raises(UserError, match="cannot be read"):
         dlib_xml.read(tmp_path / "none.xml")
 
 
-def test_line_numbers_stay_right_beyond_16_bits(tmp_path):
+def test_read_beyond_16_bits_of_lines_has_right_line_numbers(tmp_path):
     filler = "<comment>\n</comment>\n" * 40_000
     text = f"<dataset>\n{filler}<images>\n<image file='a.jpg'>\n<box top='x' left='1' width='1' height='1'/>"
     assert problems(tmp_path, text + "</image></images></dataset>")[0].startswith("labels.xml:80004: ")
@@ -175,8 +176,26 @@ def test_write_then_read_is_exact(tmp_path):
     assert path.read_text(encoding="utf-8").count("<image ") == 2
 
 
+def test_write_with_sizes_and_decimals_is_the_golden_file(tmp_path):
+    faces = tabulate([(0, "a/'b.jpg", 1, -2, 30, 40.5, ""), (1, "c.jpg", 5, 6, 7, 8, "")],
+                     [[[1.005, 2], [-0.004, 3.14159]], [[np.nan, np.nan], [7, 8]]])
+    path = tmp_path / "written.xml"
+    dlib_xml.write(path, faces, "two", sizes={"a/'b.jpg": (100, 50), "c.jpg": (9, 8)}, decimals=2)
+    assert path.read_text().splitlines()[2:] == [
+        "<name>two</name>", "<images>",
+        "  <image file='a/&apos;b.jpg' width='100' height='50'>",
+        "    <box top='-2' left='1' width='30' height='40.5'>",
+        "      <part name='00' x='1.00' y='2.00'/>", "      <part name='01' x='-0.00' y='3.14'/>",
+        "    </box>", "  </image>",
+        "  <image file='c.jpg' width='9' height='8'>",
+        "    <box top='6' left='5' width='7' height='8'>", "      <part name='01' x='7.00' y='8.00'/>",
+        "    </box>", "  </image>", "</images>", "</dataset>"]
+    dlib_xml.write(path, replace(faces, keypoints=None))
+    assert "    <box top='6' left='5' width='7' height='8'/>" in path.read_text().splitlines()
+
+
 @needs_ibug
-def test_real_train_file():
+def test_read_of_the_real_train_file_is_right():
     found = dlib_xml.read(IBUG / "labels_ibug_300W_train.xml", 68)
     assert found.keypoints.shape == (2208, 68, 2) and np.isfinite(found.keypoints).all()
     assert found.faces.image.iloc[0] == "helen/trainset/105538305_1.jpg"
@@ -187,7 +206,7 @@ def test_real_train_file():
 
 
 @needs_ibug
-def test_real_test_file():
+def test_read_of_the_real_test_file_is_right():
     found = dlib_xml.read(IBUG / "labels_ibug_300W_test_parsed.xml", 68)
     assert len(found) == 716 and found.keypoints is None
     assert found.faces.image.str.contains("_mirror").sum() == 358
@@ -195,7 +214,7 @@ def test_real_test_file():
 
 @needs_dlib
 @pytest.mark.parametrize(("name", "photos", "num_faces"), [("training", 4, 18), ("testing", 5, 25)])
-def test_several_boxes_a_photo(name, photos, num_faces):
+def test_read_of_several_boxes_an_image_keeps_all(name, photos, num_faces):
     folder = DATA / "dlib_faces" / "examples" / "faces"
     found = dlib_xml.read(folder / f"{name}_with_face_landmarks.xml", 68)
     assert (found.faces.image.nunique(), len(found)) == (photos, num_faces)

@@ -52,11 +52,11 @@ def pairs_of_equal(names: list[str]) -> set[tuple[int, int]]:
     ("a_1/my face_2.jpeg", "a_1/my face_2"),
     ("no_extension", "no_extension"),
 ])
-def test_photo_of_a_file_name(image, photo):
+def test_photo_names_of_known_files_are_right(image, photo):
     assert folds.photo_names([image]) == [photo]
 
 
-def test_photo_pattern_of_the_user():
+def test_photo_names_with_a_pattern_use_its_group():
     images = ["01-1m.jpg", "01-2m.jpg", "x.jpg"]
     for one in (images, pd.Series(images)):
         assert folds.photo_names(one, r"(?P<photo>\d+)-\d[mf]") == ["01", "01", "x.jpg"]
@@ -66,7 +66,7 @@ def test_photo_pattern_of_the_user():
             folds.photo_names(["01-1m.jpg"], pattern)
 
 
-def test_near_duplicates_are_found_by_photo_or_by_crop_and_nothing_else():
+def test_near_duplicates_by_image_or_crop_are_found_and_no_others():
     big = scenes(200)
     photos, crops = shrink(big[:100]), big[100:].copy()
     photos[7] = photos[3]
@@ -79,7 +79,7 @@ def test_near_duplicates_are_found_by_photo_or_by_crop_and_nothing_else():
     assert folds.near_duplicate_pairs(photos, crops).tolist() == [[3, 7], [10, 11], [20, 50], [60, 90]]
 
 
-def test_only_the_centre_of_a_crop_counts():
+def test_near_duplicates_with_other_borders_are_compared_by_centre():
     crops = scenes(4)
     crops[2, 32:64, 32:64] = crops[1, 32:64, 32:64]
     photos = shrink(scenes(4, seed=1))
@@ -89,13 +89,13 @@ def test_only_the_centre_of_a_crop_counts():
     assert folds.near_duplicate_pairs(photos, colour, centre=1 / 3).tolist() == [[1, 2]]
 
 
-def test_near_duplicates_across_blocks_of_the_comparison():
+def test_near_duplicates_across_blocks_are_found():
     photos = shrink(scenes(300))
     photos[299], photos[128] = photos[0], photos[127][:, ::-1]
     assert folds.similar_pairs(photos).tolist() == [[0, 299], [127, 128]]
 
 
-def test_thirty_thousand_faces_take_seconds():
+def test_near_duplicates_of_thirty_thousand_faces_take_seconds():
     photos = np.random.default_rng(0).integers(0, 256, (30_000, 8, 8), np.uint8)
     photos[29_999] = photos[5]
     start = time.perf_counter()
@@ -103,20 +103,20 @@ def test_thirty_thousand_faces_take_seconds():
     assert time.perf_counter() - start < 60
 
 
-def test_hash_of_an_image_and_its_negative_have_opposite_bits():
+def test_perceptual_hash_of_a_negative_has_opposite_bits():
     images = shrink(scenes(1))
     plain, negative = folds.perceptual_hash(np.concatenate([images, 255 - images]))
     assert np.bitwise_count(plain ^ negative) >= 62
 
 
-def test_groups_connect_in_steps_and_are_numbered_by_appearance():
+def test_groups_connected_in_steps_are_one():
     photos = ["c", "a", "b", "a", "d", "e"]
     assert folds.groups(photos, np.array([[2, 3], [4, 5]])).tolist() == [0, 1, 1, 1, 2, 2]
     assert folds.groups(photos, np.empty((0, 2), int)).tolist() == [0, 1, 2, 1, 3, 4]
     assert folds.groups([], np.empty((0, 2), int)).tolist() == []
 
 
-def test_strata_are_thirds_of_each_source():
+def test_strata_of_each_source_are_thirds():
     stratum = folds.strata(["a"] * 9 + ["b"] * 3, np.array([*range(1, 10), 100, 300, 200]), np.ones(12))
     assert pd.crosstab(np.array(list("aaaaaaaaabbb")), stratum).to_numpy().tolist() == [
         [3, 3, 3, 0, 0, 0], [0, 0, 0, 1, 1, 1]]
@@ -125,7 +125,7 @@ def test_strata_are_thirds_of_each_source():
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), size=st.integers(2, 120), count=st.integers(2, 6), seed=st.integers(0, 1000))
-def test_no_group_crosses_folds(data, size, count, seed):
+def test_assign_folds_of_any_groups_keeps_them_together(data, size, count, seed):
     photos = data.draw(st.lists(st.integers(0, 40), min_size=size, max_size=size))
     pairs = data.draw(st.lists(st.tuples(*[st.integers(0, size - 1)] * 2), max_size=size // 2))
     source = data.draw(st.lists(st.sampled_from("ab"), min_size=size, max_size=size))
@@ -144,7 +144,7 @@ def test_no_group_crosses_folds(data, size, count, seed):
     np.testing.assert_array_equal(fold, folds.assign_folds(group, stratum, names, seed))
 
 
-def test_folds_are_even_in_every_stratum():
+def test_assign_folds_of_strata_spreads_them_evenly():
     source = np.repeat(["a", "b", "c"], [300, 60, 2])
     group = np.arange(362) // 2
     stratum = folds.strata(source, np.random.default_rng(0).uniform(50, 200, 362), np.full(362, 80))
@@ -156,7 +156,7 @@ def test_folds_are_even_in_every_stratum():
     assert (folds.assign_folds(group, stratum, [0, 1, 2], seed=2) != fold).any()
 
 
-def test_check_names_what_crosses():
+def test_check_folds_with_a_crossing_group_names_it():
     group, fold = np.array([0, 1, 1, 2, 2]), np.array([0, 0, 1, 1, 4])
     with pytest.raises(UserError) as caught:
         folds.check_folds(group, fold, [0, 1, 7])
@@ -184,7 +184,7 @@ def ibug(file: str) -> tuple[list[str], np.ndarray, np.ndarray]:
 
 
 @needs_ibug
-def test_real_mirrored_pairs_are_found_by_content_alone():
+def test_near_duplicates_of_real_mirrored_pairs_are_found():
     images, photos, crops = ibug("labels_ibug_300W_test_parsed.xml")
     names = [image.replace("_mirror", "") for image in images]
     mirrored = pairs_of_equal(names)
@@ -233,7 +233,7 @@ def seen() -> set[frozenset[str]]:
 
 
 @needs_ibug
-def test_real_train_faces_joined_by_content_are_those_seen():
+def test_near_duplicates_of_real_train_faces_are_the_known_ones():
     images, photos, crops = ibug("labels_ibug_300W_train.xml")
     assert len(seen()) == 36 and sum(map(len, seen())) == 85
     for limit in (0.942, folds.MIN_CORRELATION, 0.958):  # the same at some distance from the threshold

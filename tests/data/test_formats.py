@@ -61,14 +61,14 @@ def place(root: Path, name: str) -> tuple[Path, str]:
     return (root / name, ".") if name in {"pts", "asf"} else (root, name)
 
 
-def test_each_format_has_a_fixture_and_a_name_in_the_params():
+def test_formats_of_the_params_have_a_fixture_each():
     assert {held[0] for held in HELD.values()} == set(formats.FORMATS)
     assert ["auto", *formats.FORMATS] == list(Data.model_fields["format"].annotation.__args__)
 
 
 @pytest.mark.parametrize("name", HELD)
 @pytest.mark.parametrize("given", [True, False], ids=["given", "recognised"])
-def test_the_same_faces_in_every_format(root, name, given):
+def test_read_in_every_format_gives_the_same_faces(root, name, given):
     format, images, boxes, can_miss = HELD[name]
     folder, inside = place(root, name)
     found = formats.read(folder, inside, Layout(format=format if given else "auto", num_points=5, box="photo"))
@@ -83,7 +83,7 @@ def test_the_same_faces_in_every_format(root, name, given):
 
 
 @pytest.mark.parametrize("name", HELD)
-def test_an_unknown_number_of_points_names_the_file(root, name):
+def test_read_with_another_number_of_points_names_the_file(root, name):
     folder, inside = place(root, name)
     with pytest.raises(UserError) as caught:
         formats.read(folder, inside, Layout(num_points=4))
@@ -101,7 +101,7 @@ def test_an_unknown_number_of_points_names_the_file(root, name):
 
 
 @pytest.mark.parametrize("name", HELD)
-def test_points_are_chosen_in_the_given_order(root, name):
+def test_read_with_chosen_points_keeps_their_order(root, name):
     folder, inside = place(root, name)
     found = formats.read(folder, inside, Layout(num_points=2, points=[3, 0]))
     np.testing.assert_allclose(found.keypoints, POINTS[:, [3, 0]], atol=1e-6)
@@ -112,7 +112,7 @@ def test_points_are_chosen_in_the_given_order(root, name):
 
 
 @pytest.mark.parametrize("name", [name for name, held in HELD.items() if held[2] is WHOLE])
-def test_boxes_around_all_points_not_only_the_chosen(root, name):
+def test_read_with_boxes_from_points_uses_all_points(root, name):
     folder, inside = place(root, name)
     found = formats.read(folder, inside, Layout(num_points=1, points=[2], box="points"))
     last = [3, 4, 7.5 if HELD[name][3] else 8.5, 8]  # 9.5 − 3 + 1; the point at x = 10.5 counts unless it is missing
@@ -120,7 +120,7 @@ def test_boxes_around_all_points_not_only_the_chosen(root, name):
     assert found.boxes_made == 3
 
 
-def test_a_box_around_too_few_points_is_a_problem(root):
+def test_read_with_too_few_points_for_a_box_is_a_problem(root):
     (root / "one.csv").write_text("a.png,1,2,,\nc.png,1,2,3,4\n")
     found, problems = formats.parse(root, "one.csv", Layout(box="points"))
     assert problems == [
@@ -131,7 +131,7 @@ def test_a_box_around_too_few_points_is_a_problem(root):
         formats.read(root, "names.csv", Layout(box="points"))
 
 
-def test_a_photo_whose_size_is_needed_and_not_there_is_a_problem(root):
+def test_read_with_an_unreadable_image_for_a_box_is_a_problem(root):
     (root / "c.png").write_text("no picture")
     (root / "b/b.png").unlink()
     for name, line in (("points.csv", 3), ("list.txt", 2)):
@@ -150,7 +150,7 @@ def test_a_photo_whose_size_is_needed_and_not_there_is_a_problem(root):
     (".", None, ".: this folder holds both .pts and .asf files; set data.format"),
     ("b", None, "b: this folder holds neither .pts nor .asf files; name a file"),
 ])
-def test_what_is_not_recognised_says_so(root, name, content, message):
+def test_recognise_of_an_unknown_file_says_so(root, name, content, message):
     if content:
         (root / name).write_text(content)
     found, problems = formats.parse(root, name)
@@ -158,14 +158,14 @@ def test_what_is_not_recognised_says_so(root, name, content, message):
     assert [problem.replace(f"{root}/", "").replace(str(root), ".") for problem in problems] == [message]
 
 
-def test_unknown_names_of_formats_and_boxes_list_the_known(root):
+def test_read_with_unknown_names_lists_the_known(root):
     with pytest.raises(UserError, match="data.format 'yolo': choose auto or one of dlib_xml, pts, asf, csv_points"):
         formats.read(root, "points.csv", Layout(format="yolo"))
     with pytest.raises(UserError, match="data.box 'face': choose photo or points"):
         formats.read(root, "points.csv", Layout(box="face"))
 
 
-def test_a_labelled_set_needs_points(root):
+def test_read_of_a_labelled_set_without_points_is_a_problem(root):
     assert formats.read(root, "test.csv").keypoints is None
     with pytest.raises(UserError, match="no face has any points; the faces to train on need them"):
         formats.read(root, "test.csv", labelled=True)
@@ -176,7 +176,7 @@ def test_a_labelled_set_needs_points(root):
     b"", b"\0\0\0", b"\xff\xfe\x00", b"{", b"<", b"[1]", b"a,b\n1", b"1 2 3\n", b'"', b"image_name,part_0_x,part_0_y\n",
     b"nan nan\n", b"Image\n", b"99999999999\n1 2", b'{"images": {}, "annotations": 3}', "ä".encode("latin-1"),
 ])
-def test_rubbish_in_any_format_is_a_problems_with_the_files_name(tmp_path, format, data):
+def test_parse_of_rubbish_in_any_format_names_the_file(tmp_path, format, data):
     name = f"rubbish.{format if format in {'pts', 'asf'} else 'txt'}"
     (tmp_path / name).write_bytes(data)
     (tmp_path / "rubbish.jpg").touch()
@@ -187,7 +187,7 @@ def test_rubbish_in_any_format_is_a_problems_with_the_files_name(tmp_path, forma
 
 @pytest.mark.parametrize("format", ["csv_points", "wflw", "coco", "asf"])
 @pytest.mark.parametrize("image", ["/etc/a.png", "../a.png", "b/../../a.png", "C:/a.png", "b\\b.png"])
-def test_no_path_leaves_the_data_folder(tmp_path, format, image):
+def test_parse_of_a_path_outside_the_data_folder_is_refused(tmp_path, format, image):
     text = {
         "csv_points": f"{image},1,2\n",
         "wflw": f"1 2 {image}\n",
@@ -199,13 +199,13 @@ def test_no_path_leaves_the_data_folder(tmp_path, format, image):
     assert len(found) == 0 and len(problems) == 1 and "image path" in problems[0]
 
 
-def test_annotation_files_lie_in_the_data_folder(root):
+def test_parse_of_a_file_outside_the_data_folder_is_refused(root):
     (root / "elsewhere.pts").write_text("1 2\n")
     found, problems = formats.parse(root / "b", "../elsewhere.pts")
     assert len(found) == 0 and "leaves the data folder" in problems[0]
 
 
-def test_points_of_pts_and_of_dlib_xml_agree(tmp_path, root):
+def test_read_of_real_pts_and_dlib_xml_agree(tmp_path, root):
     """A face of the XML, written as iBUG does: the pixels counted from 1."""
     points = dlib_xml.read(FIXTURES / "dlib.xml", 5).keypoints[1].astype(np.float64)
     lines = [f"{x + 1:.6f} {y + 1:.6f}" for x, y in points]
@@ -213,14 +213,14 @@ def test_points_of_pts_and_of_dlib_xml_agree(tmp_path, root):
     np.testing.assert_allclose(pts.parse_points(tmp_path / "b.pts")[0], points, atol=1e-6)
 
 
-def test_every_reader_has_tests_of_its_own():
+def test_readers_each_have_a_test_module():
     for format in formats.FORMATS:
         assert import_module(f"pipeline.data.annotations.{format}").__doc__
         assert (Path(__file__).parent / f"test_{format}.py").is_file()
 
 
 @pytest.mark.parametrize("color", ["grey", "rgb"])
-def test_photos_from_inside_the_file_become_crops(root, color):
+def test_write_crops_of_images_inside_the_file_cuts_them(root, color):
     found = formats.read(root, "training.csv", Layout(num_points=5))
     write_crops(found, root, root / "store", CropGeometry(size=16, margin=1.0, padding=1.0, color=color), jobs=1)
     store = CropStore.open(root / "store")
@@ -231,7 +231,7 @@ def test_photos_from_inside_the_file_become_crops(root, color):
     np.testing.assert_array_equal(store.keypoints, EXPECTED_OF_MISSING)
 
 
-def test_sizes_of_photos(root):
+def test_sizes_of_files_inside_and_missing_images_are_right(root):
     photos = Images(root, {"inside": np.zeros((3, 7), np.uint8)})
     size, wrong = photos.sizes(["a.png", "inside", "none.png", "points.csv", "a.png"], jobs=1)
     np.testing.assert_array_equal(size, [[16, 16], [7, 3], [np.nan] * 2, [np.nan] * 2, [16, 16]])

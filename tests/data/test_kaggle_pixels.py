@@ -16,7 +16,7 @@ def read(tmp_path: Path, text: str, num_points: int | None = None):
     return found, [problem.replace(f"{tmp_path}/", "") for problem in wrong]
 
 
-def test_photos_come_with_the_points_and_most_rows_lack_some(tmp_path):
+def test_kaggle_training_file_has_images_and_missing_points(tmp_path):
     found, wrong = read(tmp_path, HEADER + "1.5,2,3,4,0 1 2 255\n5,6,,,9 9 9 9\n", 2)
     assert wrong == []
     assert found.faces.image.tolist() == ["training/1", "training/2"]
@@ -25,13 +25,13 @@ def test_photos_come_with_the_points_and_most_rows_lack_some(tmp_path):
     assert found.images["training/1"].dtype == np.uint8
 
 
-def test_photos_to_predict_are_called_by_their_id(tmp_path):
+def test_kaggle_test_file_names_images_by_id(tmp_path):
     found, wrong = read(tmp_path, "ImageId,Image\n7,1 2 3 4\n3,5 6 7 8\n", 15)
     assert wrong == [] and found.keypoints is None
     assert found.faces.image.tolist() == ["training/7", "training/3"]
 
 
-def test_the_contests_own_header_is_the_skeleton(tmp_path):
+def test_kaggle_header_of_the_contest_is_the_skeleton(tmp_path):
     names = [f"{name}_{axis}" for name in get_skeleton("kaggle15").names for axis in "xy"]
     values = ",".join(map(str, range(30)))
     found, wrong = read(tmp_path, f"{','.join(names)},Image\n{values},{' '.join(['7'] * 96 * 96)}\n", 15)
@@ -39,7 +39,7 @@ def test_the_contests_own_header_is_the_skeleton(tmp_path):
     assert found.images["training/1"].shape == (96, 96)
 
 
-def test_every_problems_names_file_line_and_face(tmp_path):
+def test_kaggle_with_problems_names_file_line_and_face(tmp_path):
     pixels = ["0 1 2 256", "1 2 3", "", "1  2", "1,2", "-1 2 3 4", "1 2 3 4.5", "1 2 3 x"]
     rows = [f"1,2,3,4,{text}" for text in pixels] + ["1,2,nan,4,1", "1,2,x,inf,1", "1,2,3,4,5"]
     found, wrong = read(tmp_path, HEADER + "\n".join(rows) + "\n", 2)
@@ -69,10 +69,10 @@ def test_every_problems_names_file_line_and_face(tmp_path):
     ("ImageId,Image\n../1,1\n", "training.csv:2: face 0: ImageId '../1' is not a number"),
     (HEADER + f"1,2,3,4,{'1' * 140_000}\n", "training.csv:2: broken CSV (field larger than field limit (131072))"),
 ])
-def test_files_that_are_wrong(tmp_path, text, expected):
+def test_kaggle_with_an_invalid_file_says_why(tmp_path, text, expected):
     assert read(tmp_path, text)[1] == [expected]
 
 
-def test_another_number_of_points_is_one_problem(tmp_path):
+def test_kaggle_with_another_number_of_points_is_one_problem(tmp_path):
     assert read(tmp_path, HEADER + "1,2,3,4,1\n1,2,3,4,1\n", 15)[1] == [
         "training.csv:1: 2 points a face, but 15 are expected; choose the skeleton of this file"]

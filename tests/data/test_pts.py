@@ -25,14 +25,14 @@ def problems(root: Path, name: str = ".", num_points: int | None = None) -> list
     HEADED, HEADED.replace("\n", "\r\n"), "1 1\n10.5 20.25\n-3 4e1", "{\n 1  1\n\n10.5\t20.25\n-3 4e1\n}",
     "\ufeffVersion: 1\nN_POINTS:3\n{\n1 1\n10.5 20.25\n-3 4e1\n}\n",
 ], ids=["header", "windows", "bare", "braces", "mark"])
-def test_points_count_from_one_in_the_file_and_from_zero_here(tmp_path, text):
+def test_pts_points_from_one_become_points_from_zero(tmp_path, text):
     (tmp_path / "a.pts").write_text(text, encoding="utf-8")
     found, wrong = pts.parse_points(tmp_path / "a.pts", 3)
     assert wrong == []
     assert found.tolist() == [[0, 0], [9.5, 19.25], [-4, 39]]
 
 
-def test_a_folder_a_pattern_and_one_file(tmp_path):
+def test_pts_of_a_folder_pattern_or_file_are_found(tmp_path):
     root = write(tmp_path, {f"{stem}{suffix}": "2 3\n" if suffix == ".pts" else ""
                             for stem in ("b/c/2", "a/x.y", "b/1") for suffix in (".pts", ".JPG")})
     assert pts.parse(root, ".")[0].faces.image.tolist() == ["a/x.y.JPG", "b/1.JPG", "b/c/2.JPG"]
@@ -45,7 +45,7 @@ def test_a_folder_a_pattern_and_one_file(tmp_path):
     assert problems(root, "c") == ["c: no .pts files; name a folder of them, or a pattern as '**/*.pts'"]
 
 
-def test_every_problems_names_file_and_line(tmp_path):
+def test_pts_with_problems_names_file_and_line(tmp_path):
     root = write(tmp_path, {
         "a.pts": "version: 1\nn_points: 3\n{\n1 2\n3 x\n5\n}\n",
         "b.pts": "version: 1\nn_points: 3\n{\n1 2\n3 4\n}\n",
@@ -79,7 +79,7 @@ def test_every_problems_names_file_and_line(tmp_path):
     ]
 
 
-def test_without_a_skeleton_the_first_good_file_sets_the_number_of_points(tmp_path):
+def test_pts_without_a_skeleton_takes_the_first_number_of_points(tmp_path):
     root = write(tmp_path, {"a.pts": "x 1\n", "b.pts": "1 2\n3 4\n", "c.pts": "1 2\n", "d.pts": "1 2\n3 4\n",
                             **dict.fromkeys(["a.jpg", "b.jpg", "c.jpg", "d.jpg"], "")})
     found, wrong = pts.parse(root, ".")

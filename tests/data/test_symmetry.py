@@ -41,12 +41,12 @@ def _asf(path: Path) -> np.ndarray:
     return np.array([[640 * float(row[2]), 480 * float(row[3])] for row in rows])
 
 
-def test_pairs_of_the_built_in_head(faces: np.ndarray) -> None:
+def test_infer_pairs_of_the_built_in_head_is_its_skeleton(faces: np.ndarray) -> None:
     assert infer_pairs(faces).tolist() == IBUG.flip.tolist()
     assert mirror_problems(faces, IBUG) == []
 
 
-def test_pairs_of_real_ibug_labels(ibug: Path) -> None:
+def test_infer_pairs_of_real_ibug_labels_is_their_skeleton(ibug: Path) -> None:
     keypoints = dlib_xml.read(ibug / "labels_ibug_300W_train.xml", 68).keypoints[::4]
     assert infer_pairs(keypoints).tolist() == IBUG.flip.tolist()
     assert mirror_problems(keypoints, IBUG) == []
@@ -55,14 +55,14 @@ def test_pairs_of_real_ibug_labels(ibug: Path) -> None:
     assert infer_pairs(missing).tolist() == IBUG.flip.tolist()
 
 
-def test_pairs_of_real_imm_labels(imm: np.ndarray) -> None:
+def test_infer_pairs_of_real_imm_labels_is_their_skeleton(imm: np.ndarray) -> None:
     assert imm.shape == (240, 58, 2)
     assert infer_pairs(imm).tolist() == IMM.flip.tolist()
     for pose in range(6):  # 3 and 4 are heads turned to one side
         assert mirror_problems(imm[pose::6], IMM) == []
 
 
-def test_a_wrong_pair_is_named_once(faces: np.ndarray) -> None:
+def test_mirror_problems_of_a_wrong_pair_names_it_once(faces: np.ndarray) -> None:
     flip = IBUG.flip.copy()
     flip[[36, 45, 39, 42]] = [42, 39, 45, 36]
     problems = mirror_problems(faces, replace(IBUG, flip=flip))
@@ -73,7 +73,7 @@ def test_a_wrong_pair_is_named_once(faces: np.ndarray) -> None:
     assert make_skeleton("again", 68, json.loads(pairs)).flip.tolist() == IBUG.flip.tolist()
 
 
-def test_a_missing_pair_is_named_with_the_names_of_its_points() -> None:
+def test_mirror_problems_of_a_missing_pair_names_its_points() -> None:
     five = np.array([[0, 0], [10, 0], [5, 5], [1, 9], [9, 9]], float)
     keypoints = five + np.random.default_rng(0).normal(0, 0.3, (40, 5, 2))
     names = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
@@ -87,7 +87,7 @@ def test_a_missing_pair_is_named_with_the_names_of_its_points() -> None:
     assert mirror_problems(keypoints[:9], make_skeleton("custom", 5)) == []  # too few to say
 
 
-def test_one_point_and_points_that_no_face_has() -> None:
+def test_infer_pairs_of_absent_points_leaves_them_alone() -> None:
     keypoints = np.random.default_rng(0).uniform(0, 99, (20, 1, 2))
     assert infer_pairs(keypoints).tolist() == [0]
     assert mirror_problems(keypoints, SKELETONS["nose1"]) == []
@@ -96,7 +96,7 @@ def test_one_point_and_points_that_no_face_has() -> None:
     assert np.isnan(mean_shape(with_absent)[3]).all()
 
 
-def test_a_cycle_is_cut_where_it_costs_least() -> None:
+def test_involution_of_a_cycle_is_cut_where_it_costs_least() -> None:
     """Three points whose cheapest assignment is i → j → k → i: the cheapest pair stays, the third is alone."""
     cost = np.array([[9, 1, 1.2], [1, 9, 1.1], [1.2, 1.1, 5]])
     assert _involution(cost).tolist() == [1, 0, 2]

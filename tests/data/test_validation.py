@@ -72,7 +72,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_everything_wrong_is_listed_at_once(root):
+def test_validate_files_with_many_problems_lists_all_at_once(root):
     train, test = validate_files(root, "train.xml", "test.xml", THREE, jobs=2)
     assert [problem.replace(f"{root}/", "") for problem in train.problems] == [
         "train.xml:4: face 1 (good.png): duplicate entry: same image and box as face 0",
@@ -97,7 +97,7 @@ def test_everything_wrong_is_listed_at_once(root):
     ]
 
 
-def test_the_command_prints_both_files_and_fails(root):
+def test_validate_command_with_problems_prints_both_files_and_fails(root):
     arguments = ["--root", str(root), "--train", "train.xml", "--test", "test.xml"]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 1
@@ -106,7 +106,7 @@ def test_the_command_prints_both_files_and_fails(root):
     assert result.stderr.count("error: ") == 16
 
 
-def test_the_command_accepts_a_good_data_set(root):
+def test_validate_command_on_a_valid_data_set_succeeds(root):
     (root / "train.xml").write_text("\n".join(TRAIN.splitlines()[:3]) + "</image></images></dataset>")
     result = CliRunner().invoke(main, ["--root", str(root), "--train", "train.xml"])
     assert result.exit_code == 0 and result.stderr == ""
@@ -119,7 +119,7 @@ def faces(boxes: list[list[float]], images: list[str] | None = None) -> pd.DataF
     return table.assign(image=images or ["good.png"] * len(boxes), where=where)
 
 
-def test_what_is_unusual_is_counted_but_no_problem(root):
+def test_validate_with_unusual_faces_counts_them(root):
     for name in ("other.png", "third.png"):
         cv2.imwrite(str(root / name), np.zeros((80, 100), np.uint8))
     boxes = [[10, 10, 20, 20], [-5, 10, 20, 20], [85, 10, 20, 20], [10, 10, 20, 21], [80, 60, 20, 20], [-6, 10, 20, 20]]
@@ -137,7 +137,7 @@ def test_what_is_unusual_is_counted_but_no_problem(root):
     }
 
 
-def test_numbers_that_are_not_finite(root):
+def test_validate_with_numbers_not_finite_names_them(root):
     boxes = [[10, 10, 20, 20], [np.nan, 10, 20, 20], [10, np.inf, 20, 20], [np.nan, 10, 20, 20]]
     points = np.full((4, 3, 2), 20.0, np.float32)
     points[0, 0, 1], points[0, 2, 0] = np.nan, np.inf
@@ -150,7 +150,7 @@ def test_numbers_that_are_not_finite(root):
     ]
 
 
-def test_a_file_of_another_skeleton_is_one_problem(root):
+def test_validate_of_another_skeleton_is_one_problem(root):
     points = np.full((1, 3, 2), 20.0, np.float32)
     annotations = Annotations(faces=faces([[10, 10, 20, 20]]), keypoints=points)
     assert validate(annotations, root, 5, file=Path("f.xml"), jobs=1).problems == (
@@ -161,13 +161,13 @@ def test_a_file_of_another_skeleton_is_one_problem(root):
     assert validate(boxes, root, 5, file=Path("f.xml"), labelled=False, jobs=1).problems == ()
 
 
-def test_too_many_points_for_the_skeleton(root):
+def test_validate_with_too_many_points_names_the_face(root):
     annotations = Annotations(faces=faces([[10, 10, 20, 20]]), keypoints=np.full((1, 3, 2), 20.0, np.float32))
     assert validate(annotations, root, 2, file=Path("f.xml"), jobs=1).problems == (
         "f.xml:3: face 0 (good.png): wrong number of points: it has point 2, the skeleton's last is 1",)
 
 
-def test_problems_of_several_files_stand_by_file_and_line(root):
+def test_validate_files_with_several_broken_files_sorts_by_file_and_line(root):
     (root / "set").mkdir()
     for name, points in {"a": "1 1\n9 1\n5 9\n", "b": "1 1\nx 1\n5 9\n", "c": "1 1\n9 1\n500 9\n"}.items():
         (root / "set" / f"{name}.pts").write_text(points)
@@ -181,7 +181,7 @@ def test_problems_of_several_files_stand_by_file_and_line(root):
     ]
 
 
-def test_records_of_json_are_sorted_as_numbers(root):
+def test_validate_files_of_json_sorts_records_as_numbers(root):
     faces = ",".join(f'{{"image_id": 1, "keypoints": [{x}, 20, 2], "bbox": [10, 10, {20 + i}, 20]}}'
                      for i, x in enumerate([20] * 2 + [90] + [20] * 7 + [90]))
     (root / "f.json").write_text(f'{{"images": [{{"id": 1, "file_name": "good.png"}}], "annotations": [{faces}]}}')
@@ -190,7 +190,7 @@ def test_records_of_json_are_sorted_as_numbers(root):
         "f.json: annotations[2]", "f.json: annotations[10]"]
 
 
-def test_pairs_of_the_skeleton_are_held_against_the_mean_face(root):
+def test_validate_files_with_wrong_pairs_names_them(root):
     places = [(20, 20), (30, 20), (22, 32), (28, 32)]
     parts = "".join(f"<part name='{i}' x='{x}' y='{y}'/>" for i, (x, y) in enumerate(places))
     lefts = np.linspace(14, 16, FEWEST)
@@ -204,7 +204,7 @@ def test_pairs_of_the_skeleton_are_held_against_the_mean_face(root):
 
 
 @pytest.mark.parametrize("format", ["auto", "csv_points"])
-def test_the_command_takes_every_format(root, format):
+def test_validate_command_with_a_format_reads_it(root, format):
     (root / "train.csv").write_text("good.png,20,20,30,20,25,30\n")
     arguments = ["--root", str(root), "--train", "train.csv", "--format", format]
     result = CliRunner().invoke(main, arguments)
@@ -215,7 +215,7 @@ def test_the_command_takes_every_format(root, format):
 
 
 @needs_ibug
-def test_real_data():
+def test_validate_files_of_real_data_has_no_problems():
     names = "labels_ibug_300W_train.xml", "labels_ibug_300W_test_parsed.xml"
     train, test = validate_files(IBUG, *names, get_skeleton("ibug68"))
     assert (train.faces, train.problems, test.faces, test.problems) == (2208, (), 716, ())

@@ -10,7 +10,7 @@ from pipeline.keypoints.geometry import mean_face, normalize_shape
 from pipeline.keypoints.skeleton import SKELETONS
 
 
-def test_crop_affine_golden():
+def test_crop_affine_of_a_box_is_the_golden_one():
     # A box of pixels 10…19 by 20…29 has its centre at (14.5, 24.5); cropped to 20 px each pixel becomes two.
     affine = geometry.crop_affine(np.array([[10, 20, 10, 10]]), size=20, margin=1.0)[0]
     np.testing.assert_allclose(affine, [[2, 0, -19.5], [0, 2, -39.5]])
@@ -18,19 +18,19 @@ def test_crop_affine_golden():
     np.testing.assert_allclose(found, [[9.5, 9.5], [0.5, 0.5], [0, 0]])
 
 
-def test_crop_affine_takes_the_longer_side_and_moves_down():
+def test_crop_affine_of_an_oblong_box_takes_the_longer_side_and_moves_down():
     affine = geometry.crop_affine(np.array([[0, 0, 10, 40]]), size=80, margin=2.0, shift_y=0.25)[0]
     np.testing.assert_allclose(affine[:, :2], np.eye(2))  # 40 px widened twice fill 80 px
     np.testing.assert_allclose(geometry.transform(affine, np.array([[4.5, 19.5 + 10]])), [[39.5, 39.5]])
 
 
-def test_mirror_convention():
+def test_flip_points_of_a_width_maps_the_first_pixel_to_the_last():
     flip_indices = np.array([1, 0])
     flipped = geometry.flip_points(np.array([[0.0, 5.0], [3.0, 6.0]]), 10, flip_indices)
     np.testing.assert_array_equal(flipped, [[6, 6], [9, 5]])
 
 
-def test_partners_lie_on_the_other_side_of_real_faces(ibug):
+def test_flip_indices_of_real_faces_lie_on_the_other_side(ibug):
     from pipeline.data.annotations import dlib_xml
 
     keypoints = dlib_xml.read(ibug / "labels_ibug_300W_train.xml", 68).keypoints
@@ -50,14 +50,14 @@ points = st.lists(st.tuples(numbers, numbers), min_size=1)
 
 
 @given(boxes, st.floats(1, 3), st.floats(-0.3, 0.3), st.integers(16, 256), points)
-def test_inverse_brings_points_back(box, margin, shift_y, size, points):
+def test_invert_after_transform_brings_points_back(box, margin, shift_y, size, points):
     affine = geometry.crop_affine(np.array([box]), size=size, margin=margin, shift_y=shift_y)[0]
     back = geometry.transform(geometry.invert(affine), geometry.transform(affine, np.array(points)))
     assert np.abs(back - points).max() < 1e-6
 
 
 @given(st.tuples(*[st.floats(-2, 2)] * 12), st.tuples(numbers, numbers))
-def test_compose_is_one_after_the_other(values, point):
+def test_compose_of_two_affines_is_one_after_the_other(values, point):
     first, second = np.array(values).reshape(2, 2, 3)
     both = geometry.transform(geometry.compose(second, first), np.array([point]))
     in_turn = geometry.transform(second, geometry.transform(first, np.array([point])))

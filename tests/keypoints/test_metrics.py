@@ -26,7 +26,7 @@ TRUTH = np.array([[[0, 0], [10, 0], [5, 5]], [[0, 0], [3, 4], [1, 1]]], np.float
 POINTS = TRUTH + np.array([[[3, 4], [0, 0], [0, 0]], [[0, 1], [0, 1], [0, 1]]], np.float32)
 
 
-def test_golden_scores() -> None:
+def test_scores_of_known_errors_are_the_golden_ones() -> None:
     assert mae(POINTS, TRUTH) == pytest.approx(10 / 12, abs=1e-12)
     assert face_mae(POINTS, TRUTH) == pytest.approx([7 / 6, 0.5], abs=1e-12)
     assert point_errors(POINTS, TRUTH).tolist() == [[5, 0, 0], [1, 1, 1]]
@@ -34,7 +34,7 @@ def test_golden_scores() -> None:
     assert nme(POINTS, TRUTH, EYES) == pytest.approx((50 / 3 + 20) / 2, abs=1e-9)
 
 
-def test_root_mean_square_error_is_over_known_x_and_y() -> None:
+def test_rmse_with_missing_points_is_over_known_x_and_y() -> None:
     assert rmse(POINTS, TRUTH) == pytest.approx((28 / 12) ** 0.5, abs=1e-12)  # 9 + 16 + three times 1, of 12 numbers
     truth = TRUTH.copy()
     truth[0, 0] = NAN
@@ -43,7 +43,7 @@ def test_root_mean_square_error_is_over_known_x_and_y() -> None:
     assert np.isnan(rmse(POINTS, TRUTH * NAN))
 
 
-def test_points_without_eyes_have_no_nme() -> None:
+def test_nme_without_eyes_is_nan() -> None:
     assert np.isnan(nme(POINTS, TRUTH, None))
     assert np.isnan(face_nme(POINTS, TRUTH, None)).tolist() == [True, True]
     found = fold_summary(POINTS, TRUTH, np.array([0, 1]), [0, 1], None)
@@ -51,7 +51,7 @@ def test_points_without_eyes_have_no_nme() -> None:
     assert found["mae"] == pytest.approx(10 / 12)
 
 
-def test_a_perfect_prediction_scores_exactly_0() -> None:
+def test_scores_of_a_perfect_prediction_are_exactly_0() -> None:
     truth = np.random.default_rng(0).uniform(0, 500, (20, 68, 2)).astype(np.float32)
     truth[3, 5] = NAN
     points = np.nan_to_num(truth, nan=1e6)
@@ -60,7 +60,7 @@ def test_a_perfect_prediction_scores_exactly_0() -> None:
     assert (face_mae(points, truth) == 0).all()
 
 
-def test_missing_points_are_left_out() -> None:
+def test_scores_with_missing_points_leave_them_out() -> None:
     truth = TRUTH.copy()
     truth[0, 2] = NAN
     truth[1, 0] = NAN  # an eye corner: the face has no NME
@@ -73,7 +73,7 @@ def test_missing_points_are_left_out() -> None:
     assert np.isnan(face_nme(points, truth, EYES)).tolist() == [False, True]
 
 
-def test_a_face_without_any_point_or_with_one_eye_on_the_other_has_no_score() -> None:
+def test_scores_of_a_face_without_points_or_eye_distance_are_nan() -> None:
     truth = TRUTH.copy()
     truth[0] = NAN
     truth[1, 1] = truth[1, 0]
@@ -82,14 +82,14 @@ def test_a_face_without_any_point_or_with_one_eye_on_the_other_has_no_score() ->
     assert np.isnan(mae(POINTS[:1], truth[:1]))
 
 
-def test_a_prediction_that_is_nan_is_never_hidden() -> None:
+def test_scores_of_a_nan_prediction_are_nan() -> None:
     points = POINTS.copy()
     points[0, 2] = NAN
     assert np.isnan(mae(points, TRUTH))
     assert np.isnan(nme(points, TRUTH, EYES))
 
 
-def test_fold_summary() -> None:
+def test_fold_summary_of_two_folds_has_each_mean_and_deviation() -> None:
     truth = np.zeros((3, 2, 2))
     truth[:, 1, 0] = 10  # eyes 10 px apart
     points = truth + np.array([1.0, 2.0, 6.0])[:, None, None] * [1, 0]  # face errors: MAE 0.5, 1, 3
@@ -104,7 +104,7 @@ def test_fold_summary() -> None:
     assert found["rmse"] == pytest.approx((41 / 6) ** 0.5)
 
 
-def test_the_deviation_is_that_of_a_sample() -> None:
+def test_mean_sd_of_several_values_is_that_of_a_sample() -> None:
     assert mean_sd([1, 2, 3, 6]) == pytest.approx((3, (14 / 3) ** 0.5))
     assert mean_sd([4.0])[0] == 4
     assert np.isnan(mean_sd([4.0])[1])
@@ -116,7 +116,7 @@ def test_bootstrap_of_a_constant_difference_has_no_width() -> None:
     assert found == pytest.approx((0.25, 0.25, 0.25))
 
 
-def test_bootstrap_matches_the_normal_interval_and_draws_groups() -> None:
+def test_bootstrap_of_groups_matches_the_normal_interval() -> None:
     rng = np.random.default_rng(1)
     gap = rng.normal(1, 2, 400)
     single = paired_bootstrap(gap, np.zeros(400), np.arange(400), seed=2)
@@ -128,7 +128,7 @@ def test_bootstrap_matches_the_normal_interval_and_draws_groups() -> None:
     assert paired_bootstrap(gap, np.zeros(400), np.arange(400), seed=2) == single
 
 
-def test_bootstrap_by_weight() -> None:
+def test_bootstrap_with_weights_weights_the_means() -> None:
     gap, weight, group = np.array([1.0, 3, -2, 5]), np.array([1, 3, 2, 0]), np.array([0, 0, 1, 2])
     found = paired_bootstrap(gap, np.zeros(4), group, seed=0, weight=weight)
     assert found.difference == pytest.approx((1 + 9 - 4) / 6)
@@ -138,14 +138,14 @@ def test_bootstrap_by_weight() -> None:
     assert twice == pytest.approx(found)
 
 
-def test_bootstrap_leaves_out_faces_without_an_error() -> None:
+def test_bootstrap_with_missing_errors_leaves_their_faces_out() -> None:
     found = paired_bootstrap(np.array([2.0, NAN, 5]), np.array([1.0, 1, NAN]), np.arange(3), seed=0)
     assert found == (1, 1, 1)
     with pytest.raises(UserError, match="no face has an error in both"):
         paired_bootstrap(np.array([NAN]), np.array([1.0]), np.array([0]), seed=0)
 
 
-def test_mean_shape() -> None:
+def test_mean_shape_points_of_boxes_are_the_mean_in_each_box() -> None:
     boxes = np.array([[10, 20, 100, 50], [0, 0, 10, 10]])
     keypoints = np.array([[[10, 20], [60, 45], [NAN, NAN]], [[2, 4], [NAN, NAN], [NAN, NAN]]])
     # In boxes: (0, 0) and (0.2, 0.4); (0.5, 0.5); none, so the middle.
@@ -153,7 +153,7 @@ def test_mean_shape() -> None:
     assert found[0] == pytest.approx(np.array([[101, 204], [105, 210], [105, 210]]))
 
 
-def test_mean_shape_of_a_fold_comes_from_the_other_folds() -> None:
+def test_mean_shape_oof_of_a_fold_comes_from_the_other_folds() -> None:
     boxes = np.array([[0, 0, 10, 10]] * 3)
     keypoints = np.array([[[1.0, 1]], [[3.0, 3]], [[8.0, 8]]])
     found = mean_shape_oof(keypoints, boxes, np.array([0, 0, 1]))

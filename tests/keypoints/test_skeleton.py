@@ -10,7 +10,7 @@ COUNTS = {"ibug68": 68, "imm58": 58, "wflw98": 98, "kaggle15": 15, "nose1": 1}
 
 
 @pytest.mark.parametrize("name", COUNTS)
-def test_the_parts_of_a_named_skeleton_fit(name: str) -> None:
+def test_skeleton_by_name_has_consistent_parts(name: str) -> None:
     assert list(SKELETONS) == list(COUNTS)
     skeleton = SKELETONS[name]
     points = list(range(COUNTS[name]))
@@ -24,7 +24,7 @@ def test_the_parts_of_a_named_skeleton_fit(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["ibug68", "imm58", "wflw98"])
-def test_the_lines_of_a_dense_skeleton_are_symmetric(name: str) -> None:
+def test_skeleton_lines_when_mirrored_stay_the_same(name: str) -> None:
     """A pair in the wrong place would turn a line between neighbours into one across the face."""
     skeleton = SKELETONS[name]
     lines = {frozenset(segment) for segment in segments(skeleton)}
@@ -32,7 +32,7 @@ def test_the_lines_of_a_dense_skeleton_are_symmetric(name: str) -> None:
     assert len(lines) > 40
 
 
-def test_kaggles_names_pair_left_with_right() -> None:
+def test_kaggle_names_of_each_pair_differ_in_left_and_right() -> None:
     skeleton = SKELETONS["kaggle15"]
     for point, partner in enumerate(skeleton.flip):
         swapped = skeleton.names[point].replace("left", "LEFT").replace("right", "left").replace("LEFT", "right")
@@ -40,7 +40,7 @@ def test_kaggles_names_pair_left_with_right() -> None:
     assert skeleton.names[skeleton.eyes[1]] == "left_eye_outer_corner"
 
 
-def test_a_skeleton_of_ones_own_needs_only_its_number_of_points() -> None:
+def test_make_skeleton_of_only_a_number_of_points_is_complete() -> None:
     plain = make_skeleton("custom", 3)
     assert plain.flip.tolist() == [0, 1, 2] and plain.eyes is None and plain.names == ("0", "1", "2")
     assert segments(plain) == [] and plain.regions == {}
@@ -68,18 +68,18 @@ def test_a_skeleton_of_ones_own_needs_only_its_number_of_points() -> None:
         ({"names": ("a", "b", "b")}, "names: 3 names, of them 2 different, for 3 points"),
     ],
 )
-def test_each_problems_is_named(options: dict, problem: str) -> None:
+def test_make_skeleton_of_invalid_options_names_the_problem(options: dict, problem: str) -> None:
     with pytest.raises(UserError) as caught:
         make_skeleton("custom", 3, **options)
     assert problem in caught.value.problems
 
 
-def test_all_problems_come_at_once() -> None:
+def test_make_skeleton_with_several_problems_names_all() -> None:
     with pytest.raises(UserError) as caught:
         make_skeleton("custom", 3, [(0, 3), (1, 1)], eyes=(0, 0), names=("a",))
     assert len(caught.value.problems) == 4
 
 
-def test_an_unknown_name_lists_the_known() -> None:
+def test_get_skeleton_of_an_unknown_name_lists_the_known() -> None:
     with pytest.raises(UserError, match="ibug68, imm58, wflw98, kaggle15, nose1"):
         get_skeleton("ibug69")

@@ -24,7 +24,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch, draw: Callable, path: Path, *argument
     return figure
 
 
-def test_point_errors_are_the_mean_distances(
+def test_draw_point_errors_of_regions_shows_mean_distances(
     tmp_path: Path, faces: CropStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     points = faces.keypoints + np.arange(5)[:, None]  # point k is off by k in x and in y
@@ -35,7 +35,7 @@ def test_point_errors_are_the_mean_distances(
     np.testing.assert_allclose([bar.get_width() for bar in bars.patches], [0.5 * 2**0.5, 3 * 2**0.5], atol=1e-4)
 
 
-def test_histogram_counts_the_faces_that_have_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_draw_histogram_with_missing_errors_counts_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     errors = {"a": np.array([0.0, 1, 2, np.nan]), "b": np.array([3.0, 3, 3, 3])}
     figure = drawn(monkeypatch, charts.draw_histogram, tmp_path / "histogram.png", errors)
     (axis,) = figure.axes
@@ -44,7 +44,7 @@ def test_histogram_counts_the_faces_that_have_an_error(tmp_path: Path, monkeypat
     assert max(axis.dataLim.y1, 0) == 4  # all four of b in one bin
 
 
-def test_curves_pass_over_epochs_without_a_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_draw_curves_with_missing_epochs_passes_over_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     epochs = np.arange(1, 7)
     history = pd.concat([
         pd.DataFrame({"run": f"{model}/fold{fold}", "model": model, "fold": fold, "epoch": epochs,
@@ -66,7 +66,7 @@ def test_curves_pass_over_epochs_without_a_value(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("models", [1, 4, 6])
-def test_curves_of_any_number_of_models_stay_three_wide(tmp_path: Path, models: int) -> None:
+def test_draw_curves_of_many_models_stays_three_wide(tmp_path: Path, models: int) -> None:
     history = pd.DataFrame([
         {"run": f"m{model}/fold0", "model": f"m{model}", "fold": 0, "epoch": epoch, "train_loss": 10.0 ** -epoch,
          "val_loss": 2.0 ** -epoch, "val_mae": 3.0} for model in range(models) for epoch in (1, 2, 3)
@@ -76,7 +76,7 @@ def test_curves_of_any_number_of_models_stay_three_wide(tmp_path: Path, models: 
 
 
 @pytest.mark.parametrize("skeleton", [make_skeleton("nose", 1), make_skeleton("nose", 1, regions={"nose": (0,)})])
-def test_errors_of_one_point_are_drawn(
+def test_draw_point_errors_of_one_point_is_drawn(
     tmp_path: Path, faces: CropStore, skeleton: Skeleton, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     truth = faces.keypoints[:, :1]
@@ -85,13 +85,13 @@ def test_errors_of_one_point_are_drawn(
     assert bar.get_width() == pytest.approx(2 * 2**0.5, abs=1e-4)
 
 
-def test_the_mean_face_is_that_of_complete_faces(faces: CropStore) -> None:
+def test_mean_face_with_missing_points_is_that_of_complete_faces(faces: CropStore) -> None:
     truth = faces.keypoints.copy()
     truth[2:, 1:] = np.nan  # one point alone says nothing of the shape
     np.testing.assert_allclose(charts.mean_face(truth), charts.mean_face(faces.keypoints[:2]), atol=1e-6)
 
 
-def test_without_regions_the_bars_are_the_points_by_name(
+def test_draw_point_errors_without_regions_has_bars_of_points(
     tmp_path: Path, faces: CropStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     skeleton = make_skeleton("five", 5, names=("a", "b", "c", "d", "e"))

@@ -24,7 +24,7 @@ def centres(image: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
     return np.argwhere((np.abs(image.astype(int) - color) < 12).all(-1))[:, ::-1]
 
 
-def test_faces_have_truth_green_and_prediction_red_in_their_place(tmp_path: Path, faces: CropStore) -> None:
+def test_draw_faces_with_truth_has_both_in_their_place(tmp_path: Path, faces: CropStore) -> None:
     points = np.nan_to_num(faces.keypoints) + np.array([8, 0])  # 16 px of the crop to the right
     pictures.draw_faces(tmp_path / "faces.png", faces, {0: "one"}, points, SKELETON, faces.keypoints)
     image = picture(tmp_path / "faces.png")
@@ -36,7 +36,9 @@ def test_faces_have_truth_green_and_prediction_red_in_their_place(tmp_path: Path
     assert green.max(0)[1] - green.min(0)[1] == pytest.approx(24 * scale, abs=12)
 
 
-def test_extremes_are_the_worst_and_the_best(tmp_path: Path, faces: CropStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_draw_extremes_of_known_errors_picks_worst_and_best(
+    tmp_path: Path, faces: CropStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn = []
     monkeypatch.setattr(pictures, "draw_faces", lambda path, store, shown, *_: drawn.append(shown))
     points = np.nan_to_num(faces.keypoints) + np.array([3, 1, 4, 0, 5, 9, 2, 99])[:, None, None]
@@ -46,21 +48,21 @@ def test_extremes_are_the_worst_and_the_best(tmp_path: Path, faces: CropStore, m
     assert drawn[0][5] == "face 5: 9.00 px (28.1% of the box)"
 
 
-def test_extremes_are_drawn(tmp_path: Path, faces: CropStore) -> None:
+def test_draw_extremes_of_all_faces_is_drawn(tmp_path: Path, faces: CropStore) -> None:
     points = np.nan_to_num(faces.keypoints) + 1
     pictures.draw_extremes(tmp_path / "worst.png", faces, points, SKELETON, worst=True, count=8)
     image = picture(tmp_path / "worst.png")
     assert len(centres(image, RED)) > 1000
 
 
-def test_colour_crops_and_no_edges_are_drawn_too(tmp_path: Path, faces: CropStore) -> None:
+def test_draw_faces_in_colour_without_edges_is_drawn(tmp_path: Path, faces: CropStore) -> None:
     colour = replace(faces, crops=np.repeat(faces.crops[..., None], 3, axis=-1), keypoints=None)
     pictures.draw_faces(tmp_path / "test.png", colour, dict.fromkeys(range(7), "a face"), faces.keypoints, DOTS)
     assert len(centres(picture(tmp_path / "test.png"), RED)) > 200
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_samples_show_points_in_their_place_and_those_outside(tmp_path: Path, channels: int) -> None:
+def test_draw_samples_with_points_outside_shows_them(tmp_path: Path, channels: int) -> None:
     images = np.full((5, 64, 64, 3)[: 3 if channels == 1 else 4], 90, np.uint8)
     points = np.full((5, 2, 2), np.nan)
     points[0] = [[16, 31.5], [65, 31.5]]  # a quarter in, and just outside
@@ -73,7 +75,7 @@ def test_samples_show_points_in_their_place_and_those_outside(tmp_path: Path, ch
 
 
 @pytest.mark.parametrize("shape", [(16, 1, 7, 7), (80, 3, 3, 3), (2, 1, 5, 5), (1, 4, 3, 3)])
-def test_filters_are_drawn_whatever_their_number(
+def test_draw_filters_of_any_number_is_drawn(
     tmp_path: Path, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each tile is grey where its filter is 0, and reaches white or black where the filter is largest."""
@@ -90,7 +92,7 @@ def test_filters_are_drawn_whatever_their_number(
 
 
 @pytest.mark.parametrize("codec", [Heatmap, Gaussian])
-def test_heatmaps_lie_where_the_points_are(
+def test_draw_heatmaps_of_points_has_them_in_their_place(
     tmp_path: Path, faces: CropStore, codec: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The hottest cell that is drawn holds the point, inside the input and outside it."""
@@ -118,7 +120,7 @@ def test_heatmaps_lie_where_the_points_are(
 
 
 @pytest.mark.parametrize(("side", "scale"), [(500, 4), (4000, 0.5)])  # faces of 60 and of 480 pixels
-def test_a_photo_is_scaled_and_drawn_on(tmp_path: Path, side: int, scale: float) -> None:
+def test_draw_image_of_small_and_large_faces_is_scaled(tmp_path: Path, side: int, scale: float) -> None:
     face = 60 if side == 500 else 480
     photo = np.full((side, side, 3), 100, np.uint8)
     photo[side // 2 :] = 60
@@ -134,7 +136,7 @@ def test_a_photo_is_scaled_and_drawn_on(tmp_path: Path, side: int, scale: float)
     np.testing.assert_allclose(yellow.max(0), np.array([4, 2.5]) * face * scale - 0.5, atol=2)
 
 
-def test_a_photo_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_draw_image_to_an_unwritable_path_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "x.png").mkdir()
     with pytest.raises(UserError, match="x.png: cannot be written"):
         pictures.draw_image(tmp_path / "x.png", np.zeros((20, 20, 3), np.uint8), np.array([[1.0, 1, 9, 9]]),

@@ -25,7 +25,7 @@ class Drawn(nn.Module):
 
 
 @pytest.mark.parametrize("codec", [Heatmap, Gaussian])
-def test_heatmaps_are_what_the_codec_means(store, codec):
+def test_compute_heatmaps_of_a_codec_are_what_it_encodes(store, codec):
     codec = codec(size=32, stride=4, sigma=1.0, padding=4.0, decoder="window")
     found = compute_heatmaps(Drawn(codec).train(), codec, store, [3, 1])
     maps, points = found.maps, found.points
@@ -40,7 +40,7 @@ def test_heatmaps_are_what_the_codec_means(store, codec):
         np.testing.assert_allclose(maps[0], np.maximum(wanted - 0.25, 0), atol=1e-6)
 
 
-def test_cells_cover_the_view_and_the_padding():
+def test_cell_extent_with_padding_covers_it():
     codec = Heatmap(size=32, stride=4, sigma=1.0, padding=4.0, decoder="argmax")
     start, end = cell_extent(codec)
     assert (start, end) == (-12.5, 43.5)  # three cells of four pixels around the pixels −0.5 to 31.5
@@ -51,7 +51,7 @@ def test_cells_cover_the_view_and_the_padding():
     np.testing.assert_allclose(codec.decode(diagonal)[0, :, 0], centres)
 
 
-def test_the_first_filters_are_the_first_convolutions_weights():
+def test_first_filters_of_a_network_are_its_first_weights():
     network = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 5, 7), nn.Conv2d(5, 2, 3))
     np.testing.assert_array_equal(first_filters(network), network[1].weight.detach())
     assert first_filters(nn.Linear(2, 2)) is None

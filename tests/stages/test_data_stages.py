@@ -52,7 +52,7 @@ def place(tmp_path, monkeypatch):
     return write_params
 
 
-def test_boxes_that_are_made_are_said_once_a_part(place):
+def test_crop_with_made_boxes_says_so_once_a_part(place):
     place(train="training.csv", test="list.txt", box="points")
     shown = succeed("crop").splitlines()
     line = "  3 of them without a box of their own; they get a tight box around their points"
@@ -64,7 +64,7 @@ def test_boxes_that_are_made_are_said_once_a_part(place):
     assert "without a box" not in succeed("crop")
 
 
-def test_a_point_of_a_larger_set_and_a_format_given_by_name(place):
+def test_crop_with_chosen_points_and_format_uses_them(place):
     place(train="bare.csv", format="csv_points", points=[2], skeleton="nose1")
     succeed("crop")
     points = np.load("data/crops/train/keypoints.npy")
@@ -74,7 +74,7 @@ def test_a_point_of_a_larger_set_and_a_format_given_by_name(place):
     assert result.exit_code == 1 and "bare.csv:1: face 0" in result.output and "Traceback" not in result.output
 
 
-def test_train_faces_need_points(place):
+def test_crop_of_train_faces_without_points_fails(place):
     place(train="test.csv")
     result = run("crop")
     assert result.exit_code == 1 and "no face has any points" in result.output
@@ -87,7 +87,7 @@ def predict_zeros() -> None:
         Path("ensemble/oof.npz"))
 
 
-def test_kaggles_facial_keypoints_from_pixels_to_submission(place):
+def test_stages_on_kaggle_pixels_end_in_a_submission(place):
     place(train="training.csv", test="test.csv", lookup="IdLookupTable.csv")
     assert "0 problems" in succeed("validate")
     succeed("crop")
@@ -106,7 +106,7 @@ def test_kaggles_facial_keypoints_from_pixels_to_submission(place):
     assert result.exit_code == 1 and "asks for 8" in result.output
 
 
-def test_a_submission_is_checked_against_the_annotations_where_there_are_no_crops(place):
+def test_submit_check_without_crops_uses_the_annotations(place):
     place(train="dlib.xml", test="dlib.xml")
     lines = [f"{i},{value}" for i, value in enumerate(np.full(30, 8.0))]
     Path("s.csv").write_text("\n".join(["Id,Predicted", *lines]))
@@ -116,7 +116,7 @@ def test_a_submission_is_checked_against_the_annotations_where_there_are_no_crop
     assert result.exit_code == 2 and "data.test is null" in result.output
 
 
-def test_without_test_faces_only_a_header_is_submitted(place):
+def test_submit_without_test_faces_writes_only_a_header(place):
     place(train="dlib.xml")
     assert "data/crops/test: 0 faces" in succeed("crop")
     Predictions(face=np.empty(0), points=np.empty((0, 5, 2)), spread=np.empty((0, 5))).save(Path("ensemble/test.npz"))
@@ -128,7 +128,7 @@ def test_without_test_faces_only_a_header_is_submitted(place):
     assert result.exit_code == 1 and "1 rows after the header, but 0 faces" in result.output
 
 
-def test_without_test_faces_every_stage_runs(place, competition):
+def test_stages_without_test_faces_all_run(place, competition):
     """Crops to report, with networks as small as they get."""
     params = YAML(typ="safe", pure=True).load(ROOT / "presets" / "sample.yaml")
     params["data"].update(root=str(competition), test=None, solution=None)
@@ -152,7 +152,7 @@ def test_without_test_faces_every_stage_runs(place, competition):
 
 
 @pytest.mark.skipif(not (DATA / "imm_face_db").is_dir(), reason="needs imm_face_db in shared/data")
-def test_the_real_imm_faces(place):
+def test_stages_on_real_imm_faces_run(place):
     place(root=str(DATA / "imm_face_db"), train=".", skeleton="imm58")
     shown = succeed("validate")
     assert "240 faces in 240 images, 0 problems" in shown

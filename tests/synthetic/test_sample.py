@@ -1,4 +1,4 @@
-"""The sample competition: same bytes for a seed, exact counts, twins, and points that lie where the face is drawn."""
+"""The sample competition: same bytes for a seed, exact counts, mirrored copies, points where the face is drawn."""
 
 import hashlib
 import xml.etree.ElementTree as ET
@@ -15,7 +15,7 @@ from pipeline.synthetic.head import Camera, make_head, project_points, template
 from pipeline.synthetic.portrait import SUPER, Light, Look, draw_head
 from pipeline.synthetic.sample import draw_photo, make_sample, mirror
 
-TRAIN, TEST, SEED = 12, 4, 10  # this seed has twins with several faces
+TRAIN, TEST, SEED = 12, 4, 10  # this seed has mirrored copies with several faces
 SKELETON = SKELETONS["ibug68"]
 
 
@@ -44,12 +44,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_same_seed_same_bytes_with_any_number_of_jobs(root: Path, tmp_path: Path) -> None:
+def test_make_sample_with_the_same_seed_gives_the_same_bytes(root: Path, tmp_path: Path) -> None:
     make_sample(tmp_path / "again", train_faces=TRAIN, test_faces=TEST, seed=SEED, jobs=2)
     assert digest(tmp_path / "again") == digest(root)
 
 
-def test_another_seed_gives_other_photos_and_replaces_the_folder(root: Path, tmp_path: Path) -> None:
+def test_make_sample_with_another_seed_replaces_the_folder(root: Path, tmp_path: Path) -> None:
     folder = tmp_path / "sample"
     folder.mkdir()
     (folder / "stale.txt").write_text("old")
@@ -59,7 +59,7 @@ def test_another_seed_gives_other_photos_and_replaces_the_folder(root: Path, tmp
     assert not (folder / "stale.txt").exists()
 
 
-def test_counts_and_files(root: Path) -> None:
+def test_make_sample_of_given_counts_has_them(root: Path) -> None:
     train, test = read(root, "train"), read(root, "test")
     assert (len(train), len(test)) == (TRAIN, TEST)
     assert all(points is not None for _, _, points in train)
@@ -73,7 +73,7 @@ def test_counts_and_files(root: Path) -> None:
         assert 160 <= min(height, width) <= max(height, width) <= 320
 
 
-def test_solution_holds_the_test_points_in_order(root: Path) -> None:
+def test_solution_of_the_sample_has_the_test_points_in_order(root: Path) -> None:
     solution = pd.read_csv(root / "solution.csv")
     assert list(solution.columns) == ["Id", "Predicted"]
     assert solution.Id.tolist() == list(range(TEST * 136))
@@ -83,7 +83,7 @@ def test_solution_holds_the_test_points_in_order(root: Path) -> None:
         assert face[27, 1] < face[8, 1]  # x and y are not swapped: the nose's root is above the chin
 
 
-def test_points_stand_about_the_box_but_not_all_in_it(root: Path) -> None:
+def test_points_of_the_sample_lie_about_their_box(root: Path) -> None:
     inside = []
     for _, (left, top, width, height), points in read(root, "train"):
         assert np.isfinite(points).all()
@@ -95,38 +95,38 @@ def test_points_stand_about_the_box_but_not_all_in_it(root: Path) -> None:
     assert min(inside) < 1
 
 
-def test_twins_are_mirror_images() -> None:
+def test_mirror_of_a_photo_is_its_mirror_image() -> None:
     rng = np.random.default_rng(1)
     photo, boxes, points = draw_photo(2, True, rng)
-    twin, twin_boxes, twin_points = mirror(photo, boxes, points)
+    mirrored, copy_boxes, copy_points = mirror(photo, boxes, points)
     width = photo.shape[1]
-    assert np.array_equal(twin, photo[:, ::-1])
-    left = points[1, 36]  # the eye corner that is left in the photo becomes the right one of its twin
-    assert twin_points[1, 45] == pytest.approx([width - 1 - left[0], left[1]])
-    again = mirror(twin, twin_boxes, twin_points)
+    assert np.array_equal(mirrored, photo[:, ::-1])
+    left = points[1, 36]  # the eye corner that is left in the photo becomes the right one of its mirrored copy
+    assert copy_points[1, 45] == pytest.approx([width - 1 - left[0], left[1]])
+    again = mirror(mirrored, copy_boxes, copy_points)
     for once, back in zip((photo, boxes, points), again, strict=True):
         np.testing.assert_allclose(back, once, atol=1e-6)
 
 
-def test_twins_on_disk(root: Path) -> None:
+def test_mirrored_copies_on_disk_are_mirror_images(root: Path) -> None:
     faces = {}
     for image, box, points in read(root, "train"):
         faces.setdefault(image, []).append((box, points))
-    twins = [name for name in faces if name.endswith("_mirror.jpg")]
-    assert twins
-    for name in twins:
+    copies = [name for name in faces if name.endswith("_mirror.jpg")]
+    assert copies
+    for name in copies:
         original = name.replace("_mirror", "")
         pair = [cv2.imread(str(root / file)).astype(float) for file in (original, name)]
         assert np.abs(pair[0][:, ::-1] - pair[1]).mean() < 8  # JPEG alone makes them differ
         width = pair[0].shape[1]
-        for (box, points), (twin_box, twin_points) in zip(faces[original], faces[name], strict=True):
-            np.testing.assert_allclose(twin_points[:, 0], width - 1 - points[SKELETON.flip, 0], atol=1e-6)
-            np.testing.assert_allclose(twin_points[:, 1], points[SKELETON.flip, 1], atol=1e-6)
-            assert twin_box.tolist() == [width - box[0] - box[2], *box[1:]]
+        for (box, points), (copy_box, copy_points) in zip(faces[original], faces[name], strict=True):
+            np.testing.assert_allclose(copy_points[:, 0], width - 1 - points[SKELETON.flip, 0], atol=1e-6)
+            np.testing.assert_allclose(copy_points[:, 1], points[SKELETON.flip, 1], atol=1e-6)
+            assert copy_box.tolist() == [width - box[0] - box[2], *box[1:]]
 
 
 @pytest.mark.parametrize(("yaw", "pitch", "roll"), [(0, 0, 0), (30, 0, 0), (-30, 10, 0), (0, -10, 25)])
-def test_points_lie_on_what_is_drawn(yaw: float, pitch: float, roll: float) -> None:
+def test_points_of_a_posed_head_lie_on_what_is_drawn(yaw: float, pitch: float, roll: float) -> None:
     """A black head with white eyeballs: each white patch has the middle and the height of its six points."""
     black, white = np.zeros(3, np.float32), np.ones(3, np.float32)
     look = Look(skin=black, lips=black, hair=black, iris=white * 0.55 / 0.35, cloth=black, hairline=None, parting=0,
@@ -164,7 +164,7 @@ def test_jaw_of_a_turned_head_lies_on_its_outline() -> None:
     np.testing.assert_allclose(straight[SKELETON.flip] * [-1, 1], straight, atol=1e-6)
 
 
-def test_bad_numbers_are_named_together(tmp_path: Path) -> None:
+def test_make_sample_with_invalid_numbers_names_all(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         make_sample(tmp_path / "sample", train_faces=0, test_faces=-2, seed=-1)
     assert len(caught.value.problems) == 3

@@ -37,11 +37,11 @@ def parse(root: Path, name: str, num_points: int | None = None) -> tuple[Annotat
 
 
 def parse_points(path: Path, num_points: int | None = None) -> tuple[np.ndarray, str, int, list[str]]:
-    """One file.
+    """Read one file.
 
     Returns:
         Its points as they stand there, (K, 2) float64 relative to the image; the name of the image; the line of that
-        name; what is wrong.
+        name; the problems.
     """
     text, problems = read_text(path, ".asf", encoding="latin-1")
     if problems:

@@ -40,7 +40,7 @@ def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[
 
 
 def _load(path: Path) -> tuple[dict, list[str]]:
-    """The object in a file, with lists for `images` and `annotations`; {} and what is wrong where it is none."""
+    """Read the object in a file, with lists for `images` and `annotations`; {} and the problems where it is none."""
     text, problems = read_text(path, "COCO JSON")
     if problems:
         return {}, problems
@@ -58,7 +58,7 @@ def _load(path: Path) -> tuple[dict, list[str]]:
 
 
 def _images(records: list) -> tuple[dict[int | str, tuple[int, str]], list[str]]:
-    """id → position in the file and path of each image, and what is wrong."""
+    """Map id → position in the file and path of each image; return the problems, too."""
     found, problems = {}, []
     for position, record in enumerate(records):
         record = record if isinstance(record, dict) else {}
@@ -75,7 +75,7 @@ def _images(records: list) -> tuple[dict[int | str, tuple[int, str]], list[str]]
 
 
 def _annotation(record: Any, images: dict, num_points: int | None) -> tuple[str, tuple, np.ndarray, list[str]]:
-    """Image, box and points (K, 2) of one annotation, and what is wrong with it."""
+    """Read image, box and points (K, 2) of one annotation; return the problems, too."""
     record, problems = record if isinstance(record, dict) else {}, []
     key, values, box = record.get("image_id"), record.get("keypoints"), record.get("bbox", [])
     image = images[key][1] if _is_id(key) and key in images else "?"

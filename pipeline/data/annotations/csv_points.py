@@ -56,14 +56,14 @@ def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[
 
 
 def has_header(cells: Sequence[str]) -> bool:
-    """Whether the first row of a file holds names: no number in the second field, or one of IMAGE if it is alone."""
+    """Tell whether a file's first row holds names: no number in the second field, or one of IMAGE if it is alone."""
     if len(cells) == 1:
         return cells[0].strip().lower() in IMAGE
     return number(cells[1]) is None and cells[1].strip().lower() not in {"", "nan"}
 
 
 def find_columns(cells: Sequence[str]) -> tuple[Columns, list[str]]:
-    """The columns that the first row of a file says, and what is wrong with them."""
+    """Find the columns by the first row of a file; return the problems, too."""
     names = [cell.strip().lower() for cell in cells] if has_header(cells) else [""] * len(cells)
     image = next((names.index(name) for name in IMAGE if name in names), 0)
     given = [name for name in BOX if name in names]
@@ -78,7 +78,7 @@ def find_columns(cells: Sequence[str]) -> tuple[Columns, list[str]]:
 
 
 def _row(cells: list[str], columns: Columns, width: int) -> tuple[str, tuple[float, ...], list, list[str]]:
-    """Image, box and points of one row, and what is wrong with it."""
+    """Read image, box and points of one row; return the problems, too."""
     if len(cells) != width:
         return cells[0], NO_BOX, [], [f"{len(cells)} fields, but the first row has {width}"]
     image = cells[columns.image].strip()

@@ -99,7 +99,7 @@ class _Refused(Exception):
 
 
 class _Parser:
-    """The state of one pass over a file: what was read and what was wrong."""
+    """State of one pass over a file: what was read, and the problems."""
 
     def __init__(self, path: Path, num_points: int | None) -> None:
         self.path, self.num_points, self.limit = path, num_points, num_points or MAX_POINTS
@@ -187,7 +187,7 @@ class _Parser:
         self.parts[index] = values or (np.nan, np.nan)
 
     def numbers(self, attributes: dict[str, str], names: list[str], what: str = "") -> tuple[float, ...] | None:
-        """The attributes as floats; None, and a problem for each, where one is missing or not a number of pixels."""
+        """Parse attributes as floats; None, and a problem for each, where one is missing or not a number of pixels."""
         found = [(name, attributes.get(name), number(attributes.get(name))) for name in names]
         for name, text, value in found:
             if text is None:

@@ -48,7 +48,7 @@ class _Reader:
         self.images: dict[str, np.ndarray] = {}
 
     def head(self, cells: list[str], num_points: int | None) -> list[str]:
-        """Take the header; what is wrong with it. It stays empty where something is."""
+        """Take the header, unless there are problems; return them."""
         names = [cell.strip() for cell in cells]
         if names.count("Image") != 1:
             return ["no column 'Image', or two; Kaggle's training.csv or test.csv is expected"]
@@ -61,7 +61,7 @@ class _Reader:
         return problems
 
     def row(self, cells: list[str], where: str) -> list[str]:
-        """Take one face; what is wrong with it."""
+        """Take one face; return its problems."""
         self.face += 1
         if len(cells) != len(self.header):
             return [f"face {self.face}: {len(cells)} fields, but the header has {len(self.header)}"]
@@ -76,17 +76,17 @@ class _Reader:
             point, wrong = read_point((cells[x], cells[y]), name)
             points.append(point)
             problems += wrong
-        photo, reason = read_pixels(cells[self.header.index("Image")])
+        pixels, reason = read_pixels(cells[self.header.index("Image")])
         problems += [reason] if reason else []
         if not problems:
-            self.images[image] = photo
+            self.images[image] = pixels
             self.points.append(points)
             self.rows.append((self.face, image, *NO_BOX, where))
         return [f"face {self.face}: {reason}" for reason in problems]
 
 
 def read_pixels(text: str) -> tuple[np.ndarray, str | None]:
-    """The (S, S) uint8 image of space-separated grey values, row by row; or what is wrong."""
+    """Parse an (S, S) uint8 image of space-separated grey values, row by row; return the problem, too, or None."""
     empty = np.empty((0, 0), np.uint8)
     if not PIXELS.fullmatch(text):
         return empty, "Image: whole numbers from 0 to 255 with one space between them are expected"

@@ -38,7 +38,7 @@ def parse(root: Path, name: str, num_points: int | None = None) -> tuple[Annotat
 
 
 def parse_points(path: Path, num_points: int | None = None) -> tuple[np.ndarray, list[str]]:
-    """The points of one file, (K, 2) float64 counted from 0, and what is wrong with it."""
+    """Read the points of one file, (K, 2) float64 counted from 0; return the problems, too."""
     text, problems = read_text(path, ".pts")
     if problems:
         return np.empty((0, 2)), problems

@@ -31,7 +31,7 @@ def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[
 
 
 def parse_line(cells: list[str], num_points: int | None = None) -> tuple[tuple[float, ...], np.ndarray, list[str]]:
-    """The box (NaN where there is none) and the points (K, 2) of one line's fields, and what is wrong with them."""
+    """Parse box (NaN where there is none) and points (K, 2) of one line's fields; return the problems, too."""
     *cells, image = cells
     boxed = len(cells) >= 4 + ATTRIBUTES and set(cells[-ATTRIBUTES:]) <= {"0", "1"}
     end = len(cells) - (4 + ATTRIBUTES if boxed else 0)
