@@ -80,8 +80,8 @@ def build_ensemble(
     the other folds' OOF predictions (Wolpert, Stacked generalization, 1992). The test blend is fitted on all of them.
 
     Args:
-        oof: model → fold → predictions for the faces of that fold.
-        test: model → fold → predictions for all test faces; within a model the mean over the folds is taken first.
+        oof: predictions for the faces of each fold.
+        test: predictions for all test faces; within a model the mean over the folds is taken first.
         truth: (F, K, 2) image pixels, NaN where missing.
         fold: (F,) the fold of each train face.
         blend: "mean", "median" or "weights".
@@ -106,9 +106,9 @@ def build_ensemble(
     for_test = fit(np.ones(len(fold), bool))
     weights = {"blend": blend, "ridge": ridge}
     if blend != "median":
-        named = {own: dict(zip(models, found.weights.tolist(), strict=True)) for own, found in by_fold.items()}
-        weights["test"] = dict(zip(models, for_test.weights.tolist(), strict=True))
-        weights["oof"] = {str(own): shares for own, shares in named.items()}
+        shares = {str(own): dict(zip(models, found.weights.tolist(), strict=True))
+                  for own, found in [*by_fold.items(), ("test", for_test)]}
+        weights |= {"test": shares.pop("test"), "oof": shares}
     tests = [average_folds(list(test[model].values())) for model in models]
     return Ensemble(oof=pool_oof(parts), test=for_test.apply(tests), weights=weights, shape=for_test.shape)
 
@@ -247,8 +247,7 @@ def _check(oof: Runs, test: Runs, truth: np.ndarray, fold: np.ndarray) -> None:
         if not np.array_equal(faces, first):
             problems.append(f"{name}: its {len(faces)} test faces are not the {len(first)} of {members[0][0]}, each "
                           "once; run its predict stage again")
-    members += [(f"{model}, fold {own}", part) for model in oof for own, part in oof[model].items()]
-    for name, part in members:
+    for name, part in members + [(f"{model}, fold {own}", part) for model in oof for own, part in oof[model].items()]:
         if part.points.shape[1] != truth.shape[1]:
             problems.append(f"{name}: {part.points.shape[1]} points a face, but the train faces have {truth.shape[1]}; "
                           "train it again")
