@@ -76,8 +76,8 @@ def build_ensemble(
 ) -> Ensemble:
     """Blend the models.
 
-    The OOF blend is honest: whatever is fitted, weights or a correction of shapes, is fitted for the faces of a fold on
-    the other folds' OOF predictions (Wolpert, Stacked generalization, 1992). The test blend is fitted on all of them.
+    Weights and shape correction of a fold's faces are fitted on the OOF predictions of the other folds (Wolpert,
+    Stacked generalization, 1992), those of the test faces on all of them.
 
     Args:
         oof: predictions for the faces of each fold.
@@ -95,8 +95,7 @@ def build_ensemble(
     if blend not in BLENDS:
         raise UserError(f"ensemble.blend {blend!r}: choose one of {', '.join(BLENDS)}")
     _check(oof, test, truth, fold)
-    models = list(oof)
-    pooled = [pool_oof(oof[model]) for model in models]
+    models, pooled = list(oof), [pool_oof(parts) for parts in oof.values()]
 
     def fit(rows: np.ndarray) -> Blend:
         return fit_blend([member.rows(rows) for member in pooled], truth[rows], blend, ridge, flip_indices)
@@ -109,8 +108,8 @@ def build_ensemble(
         shares = {str(own): dict(zip(models, found.weights.tolist(), strict=True))
                   for own, found in [*by_fold.items(), ("test", for_test)]}
         weights |= {"test": shares.pop("test"), "oof": shares}
-    tests = [average_folds(list(test[model].values())) for model in models]
-    return Ensemble(oof=pool_oof(parts), test=for_test.apply(tests), weights=weights, shape=for_test.shape)
+    blended = for_test.apply([average_folds(list(test[model].values())) for model in models])
+    return Ensemble(oof=pool_oof(parts), test=blended, weights=weights, shape=for_test.shape)
 
 
 def fit_blend(

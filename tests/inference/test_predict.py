@@ -20,7 +20,7 @@ CODEC = Regression(size=32)
 
 
 class Brightest(nn.Module):
-    """Finds the left ear at the brightest pixel, the right one at the darkest, the nose at the view's middle."""
+    """Finds the left ear at the brightest pixel, the right one at the darkest, the nose at the middle of the input."""
 
     stride = 1
 
@@ -32,7 +32,7 @@ class Brightest(nn.Module):
 
 
 class Constant(nn.Module):
-    """The same view pixels for every picture: a network with a bias to one side."""
+    """The same input pixels for every image: a network with a bias to one side."""
 
     stride = 1
 
@@ -50,8 +50,8 @@ def predict(network, store, rows=range(8), flip_indices=FLIP_INDICES, **tta):
 
 def test_predict_returns_image_pixels(store):
     points, spread = predict(Constant(), store)
-    view = geometry.transform(store.input_affines[:8], points)
-    np.testing.assert_allclose(view, np.broadcast_to([[10, 4], [20, 4], [16, 9]], (8, 3, 2)), atol=1e-3)
+    points_input = geometry.transform(store.input_affines[:8], points)
+    np.testing.assert_allclose(points_input, np.broadcast_to([[10, 4], [20, 4], [16, 9]], (8, 3, 2)), atol=1e-3)
     assert (spread == 0).all() and points.dtype == np.float32
 
 
@@ -63,8 +63,8 @@ def test_predict_no_faces_returns_empty_arrays(store):
 def test_predict_flip_averages_mirrored_points_with_names_swapped(store):
     """Mirrored, (20, 4) is the left ear's place: 31 − 20 = 11; the mean of 10 and 11 is 10.5, each half a pixel off."""
     points, spread = predict(Constant(), store, flip=True)
-    view = geometry.transform(store.input_affines[:8], points)
-    np.testing.assert_allclose(view[0], [[10.5, 4], [20.5, 4], [15.5, 9]], atol=1e-3)
+    points_input = geometry.transform(store.input_affines[:8], points)
+    np.testing.assert_allclose(points_input[0], [[10.5, 4], [20.5, 4], [15.5, 9]], atol=1e-3)
     scale = store.input_affines[:8, 0, 0]
     np.testing.assert_allclose(spread, 0.5 / np.repeat(scale[:, None], 3, 1), rtol=1e-3)
 
@@ -85,24 +85,24 @@ class Coarse(Brightest):
 
 
 def test_predict_shift_tta_averages_shifted_input(store):
-    """Whatever is said of the moved view is as far from what is said of the middle one as the views are apart."""
+    """A constant answer on the shifted input is as far from that on the centred one as the inputs are apart."""
     network = Constant()
     network.stride = 4
     points, spread = predict(network, store, shift_tta=True)
-    view = geometry.transform(store.input_affines[:8], points)
-    np.testing.assert_allclose(view[0], [[11, 5], [21, 5], [17, 10]], atol=1e-3)
+    points_input = geometry.transform(store.input_affines[:8], points)
+    np.testing.assert_allclose(points_input[0], [[11, 5], [21, 5], [17, 10]], atol=1e-3)
     np.testing.assert_allclose(spread[0], 2**0.5 / store.input_affines[0, 0, 0], rtol=1e-3)
 
 
 def test_predict_shift_tta_maps_points_back(store):
-    """A white and a black spot of nine pixels, found at the same photo pixels in both views."""
+    """A white and a black spot of nine pixels, found at the same image pixels in both inputs."""
     crops, border = np.clip(store.crops, 5, 250), store.border
     crops[:, border + 9 : border + 12, border + 11 : border + 14] = 255
     crops[:, border + 19 : border + 22, border + 8 : border + 11] = 0
     points, spread = predict(Coarse(), replace(store, crops=crops), shift_tta=True)
-    view = geometry.transform(store.input_affines[:8], points)
-    np.testing.assert_allclose(view[:, :2] - [[12, 10], [9, 20]], 0, atol=1.01)  # one of the nine
-    assert (spread[:, 2] > 0).all()  # the view's middle moves with it
+    points_input = geometry.transform(store.input_affines[:8], points)
+    np.testing.assert_allclose(points_input[:, :2] - [[12, 10], [9, 20]], 0, atol=1.01)  # one of the nine
+    assert (spread[:, 2] > 0).all()  # the middle of the input moves with it
 
 
 def test_predict_shift_tta_without_cells_changes_nothing(store):
