@@ -5,10 +5,12 @@ from pathlib import Path
 import click
 import numpy as np
 
+from pipeline.common.paths import Paths
 from pipeline.data.annotations import formats
 from pipeline.data.annotations.dlib_xml import write
+from pipeline.data.folds import read_folds
 from pipeline.data.store import CropStore
-from pipeline.inference.ensemble import pool_oof, read_fold
+from pipeline.inference.ensemble import pool_oof
 from pipeline.inference.predictions import load_runs
 from pipeline.keypoints.metrics import mae, mean_sd
 
@@ -46,8 +48,9 @@ def score(full: Path, fewer: Path, model: str) -> None:
     truth = CropStore.open(fewer / "data/crops/train").keypoints
     scores = []
     for workspace in (full, fewer):
-        fold = read_fold(workspace / "data/folds.csv", len(truth))
-        oof = pool_oof(load_runs(workspace / "runs", [model], np.unique(fold), "oof")[model]).points
+        paths = Paths(root=workspace)
+        fold = read_folds(paths.folds, len(truth)).fold.to_numpy()
+        oof = pool_oof(load_runs(paths, [model], np.unique(fold), "oof")[model]).points
         scores.append([mae(oof[fold == one], truth[fold == one]) for one in np.unique(fold)])
         mean, deviation = mean_sd(scores[-1])
         click.echo(f"{workspace}: MAE {mean:.4f} ± {deviation:.4f} px over folds")

@@ -22,7 +22,8 @@ from torch import nn
 from pipeline.data.annotations import dlib_xml
 from pipeline.data.crops import CropGeometry, write_crops
 from pipeline.data.store import CropStore, center_input
-from pipeline.inference.predict import predict_points
+from pipeline.inference.predict import Predictor
+from pipeline.inference.tta import TTA
 from pipeline.keypoints.skeleton import SKELETONS
 from pipeline.models import build_model
 from pipeline.models.checkpoint import ResumeState
@@ -121,17 +122,18 @@ def measure_crop(data: Path, xml: str, repeats: int) -> str:
 
 
 def measure_predict(data: Path, xml: str, repeats: int) -> str:
-    """Images a second of `predict_points`, against bare forward passes."""
+    """Images a second of a `Predictor`, against bare forward passes."""
     runtime, rows, count = make_runtime("auto", "auto"), [], 64
     store = faces(2 * count)
     for name, (network, codec, _) in MODELS.items():
         model, target = _build(network, codec)
         model = runtime.place(model).eval()
         ready = to_images(center_input(store.crops[:count], SIZE))
+        predictor = Predictor(network=model, codec=target, flip_indices=SKELETON.flip, runtime=runtime,
+                              tta=TTA(batch_size=count, flip=False))
 
-        def ours(model=model, target=target) -> None:
-            predict_points(model, target, store, range(2 * count), flip_indices=SKELETON.flip, runtime=runtime,
-                           batch_size=count, flip=False)
+        def ours(predictor=predictor) -> None:
+            predictor.predict(store, range(2 * count))
 
         @torch.inference_mode()
         def bare(model=model, ready=ready) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from stages.cli import ALIGNED, ENSEMBLE, RUNS, Command, params_option, run_folder
+from stages.cli import Command, params_option
 
 
 @click.command(cls=Command)
@@ -26,31 +26,32 @@ def main(
     Without --boxes and --box dlib's detector finds the faces (`pip install -e '.[detect]'`). A photo in which it finds
     none is named and left out; the exit code is 1 where it finds none at all. Params must be those of the training.
     """
+    from pipeline.common.paths import Paths
     from pipeline.data.align import load_reference
-    from pipeline.inference.annotate import SecondLook, annotate, choose_members
+    from pipeline.inference.annotate import Annotator, Cascade, annotate, choose_members
     from pipeline.inference.boxes import find_boxes
+    from pipeline.models.device import make_runtime
     from pipeline.params import load_params
 
-    params = load_params(params_path)
+    params, paths = load_params(params_path), Paths()
     if model is not None:
         params.model(model)
     if fold is not None:
         params.fold(fold)
-    members, blend = choose_members(
-        RUNS, ENSEMBLE, params.members, params.split.folds, model=model, fold=fold)
-    second, align = None, params.align
+    members, blend = choose_members(paths, params.members, params.split.folds, model=model, fold=fold)
+    cascade, align = None, params.align
     if set(members) & set(align.models):
-        second = SecondLook(
-            models=align.models, by=align.by[0], runs=[run_folder(align.by[0], one) for one in params.split.folds],
-            reference=load_reference(ALIGNED), crop=params.aligned_crop(),
+        cascade = Cascade(
+            models=align.models, locator=align.by[0], runs=[paths.run(align.by[0], one) for one in params.split.folds],
+            reference=load_reference(paths.aligned), geometry=params.aligned_crop(),
         )
     found, notes = find_boxes(photos, boxes, boxes_file)
     for note in notes:
         click.echo(f"note: {note}", err=True)
-    files = annotate(
-        out, found, members, blend, skeleton=params.data.get_skeleton(), crop=params.crop.model_dump(),
-        second=second, device=params.train.device, precision=params.train.precision, **params.predict.model_dump(),
-    )
+    files = annotate(out, found, Annotator(
+        members=members, blend=blend, skeleton=params.data.get_skeleton(), geometry=params.crop, cascade=cascade,
+        runtime=make_runtime(params.train.device, params.train.precision), tta=params.predict,
+    ))
     for photo, file in zip(found, files, strict=False):
         click.echo(f"{file}: {len(found[photo])} faces")
     click.echo(f"{files[-2]}, {files[-1]}")

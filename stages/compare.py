@@ -5,16 +5,13 @@ from pathlib import Path
 
 import click
 
-from stages.cli import CROPS, ENSEMBLE, FOLDS, RUNS, Command
-
-LAYOUT = {"params": "params.yaml", "crops": f"{CROPS}/train", "folds": str(FOLDS), "runs": str(RUNS),
-          "ensemble": str(ENSEMBLE)}
+from stages.cli import Command
 
 
 @click.command(cls=Command)
 @click.argument("experiments", nargs=-1, metavar="[WHERE[:MODEL]]...")
 @click.option("--model", "models", multiple=True, help="Compare only this model (may be given more than once).")
-@click.option("--md", "form", flag_value="md", help="Print the tables in Markdown.")
+@click.option("--md", "form", flag_value="markdown", help="Print the tables in Markdown.")
 @click.option("--json", "form", flag_value="json", help="Print every number as JSON.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the differences, too.")
 def main(experiments: tuple[str, ...], models: tuple[str, ...], form: str | None, plot: Path | None) -> None:
@@ -32,7 +29,7 @@ def main(experiments: tuple[str, ...], models: tuple[str, ...], form: str | None
     from json import dumps
     from tempfile import TemporaryDirectory
 
-    from pipeline.evaluation.compare import as_json, compare, format_markdown, format_text, panels
+    from pipeline.evaluation.compare import as_json, compare, format_comparison, panels
 
     sides = [_parse(text) for text in (experiments if len(experiments) > 1 else ("", *(experiments or ("HEAD",))))]
     found = []
@@ -49,7 +46,7 @@ def main(experiments: tuple[str, ...], models: tuple[str, ...], form: str | None
 
         draw_differences(plot, panels(found))
     click.echo(dumps([as_json(one) for one in found], indent=2) if form == "json" else
-               "\n\n".join((format_markdown if form == "md" else format_text)(one) for one in found))
+               "\n\n".join(format_comparison(one, form or "text") for one in found))
 
 
 def _parse(text: str) -> tuple[str, str | None]:
@@ -64,9 +61,9 @@ def _load(where: str, folder: Path) -> object:
     """The experiment; `folder` takes what is fetched."""
     from pipeline.evaluation.experiments import folder_files, load_experiment, revision_files
 
-    local = where == "." or (Path(where) / RUNS).is_dir()
+    local = where == "." or (Path(where) / "runs").is_dir()
     locate = folder_files(Path(where)) if local else revision_files(Path(), where, folder)
-    return load_experiment("workspace" if where == "." else where, locate, **LAYOUT)
+    return load_experiment("workspace" if where == "." else where, locate)
 
 
 if __name__ == "__main__":

@@ -4,32 +4,32 @@ from pathlib import Path
 
 import click
 
-from stages.cli import ALIGNED, CROPS, ENSEMBLE, FOLDS, REPORTS, RUNS, Command, params_option, run_folder
+from stages.cli import Command, params_option
 
 
 @click.command(cls=Command)
 @params_option
 def main(params_path: Path) -> None:
     """Write reports/index.html and its pictures."""
+    from pipeline.common.paths import Paths
     from pipeline.data.store import CropStore
-    from pipeline.evaluation.report import write_report
+    from pipeline.evaluation.report import Member, write_report
     from pipeline.evaluation.results import build_metrics, load_history, load_results
     from pipeline.params import load_params
 
-    params = load_params(params_path)
-    data, names = params.data, {"models": params.members, "folds": params.split.folds}
-    solution = Path(data.root) / data.solution if data.solution else None
-    results = load_results(crops=CROPS, folds_file=FOLDS, runs=RUNS, ensemble=ENSEMBLE, solution=solution, **names)
-    skeleton = data.get_skeleton()
-    metrics = build_metrics(results, skeleton.eyes)
-    trained = {model: run_folder(model, params.split.folds[0]) for model in params.members}
-    write_report(
-        REPORTS, results, metrics, load_history(RUNS, **names), skeleton,
-        trained=trained, augmentation=params.augment.model_dump(),
-        aligned={model: (CropStore.open(ALIGNED / "train"), params.augmentation(model))
-                 for model in params.align.models},
-    )
-    click.echo(f"{REPORTS / 'index.html'}")
+    params, paths = load_params(params_path), Paths()
+    data, skeleton, names = params.data, params.data.get_skeleton(), (params.members, params.split.folds)
+    results = load_results(paths, *names, Path(data.root) / data.solution if data.solution else None)
+    upright = CropStore.open(paths.aligned / "train") if params.align.models else None
+    members = {
+        model: Member(run=paths.run(model, params.split.folds[0]),
+                      store=upright if model in params.align.models else results.train,
+                      augmentation=params.recipe(model).augmentation)
+        for model in params.members
+    }
+    write_report(paths.reports, results, build_metrics(results, skeleton.eyes), load_history(paths, *names), skeleton,
+                 params.augment, members)
+    click.echo(f"{paths.reports / 'index.html'}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from stages.cli import CROPS, ENSEMBLE, FOLDS, REPORTS, RUNS, Command, params_option
+from stages.cli import Command, params_option
 
 
 @click.command(cls=Command)
@@ -12,22 +12,21 @@ from stages.cli import CROPS, ENSEMBLE, FOLDS, REPORTS, RUNS, Command, params_op
 def main(params_path: Path) -> None:
     """Write metrics.json and reports/curves.csv, and print the tables."""
     from pipeline.common.files import write_text
+    from pipeline.common.paths import Paths
     from pipeline.evaluation.intervals import describe_coverage, measure_coverage
-    from pipeline.evaluation.results import build_metrics, format_table, load_history, load_results, save_metrics
+    from pipeline.evaluation.results import build_metrics, format_scores, load_history, load_results, save_metrics
     from pipeline.inference.predictions import Predictions
     from pipeline.params import load_params
 
-    params = load_params(params_path)
-    data, names = params.data, {"models": params.members, "folds": params.split.folds}
-    solution = Path(data.root) / data.solution if data.solution else None
-    results = load_results(crops=CROPS, folds_file=FOLDS, runs=RUNS, ensemble=ENSEMBLE, solution=solution, **names)
-    skeleton = data.get_skeleton()
+    params, paths = load_params(params_path), Paths()
+    data, skeleton, names = params.data, params.data.get_skeleton(), (params.members, params.split.folds)
+    results = load_results(paths, *names, Path(data.root) / data.solution if data.solution else None)
     metrics = build_metrics(results, skeleton.eyes)
-    oof = Predictions.load(ENSEMBLE / "oof.npz").by_face()
+    oof = Predictions.load(paths.ensemble / "oof.npz").by_face()
     metrics["intervals"] = measure_coverage(oof, results.train, results.fold, skeleton.regions, params.submit.coverage)
-    write_text(REPORTS / "curves.csv", load_history(RUNS, **names).to_csv(index=False))
+    write_text(paths.reports / "curves.csv", load_history(paths, *names).to_csv(index=False))
     save_metrics(Path("metrics.json"), metrics)
-    click.echo(f"{format_table(metrics, params.split.folds)}\n\n{describe_coverage(metrics['intervals'])}")
+    click.echo(f"{format_scores(metrics, params.split.folds)}\n\n{describe_coverage(metrics['intervals'])}")
 
 
 if __name__ == "__main__":

@@ -5,28 +5,29 @@ from pathlib import Path
 
 import click
 
-from stages.cli import CROPS, ENSEMBLE, Command, params_option
+from stages.cli import Command, params_option
 
 
 @click.command(cls=Command)
 @click.option("--check", "checked", type=click.Path(path_type=Path), metavar="FILE", help="Only check this file.")
 @params_option
 def main(checked: Path | None, params_path: Path) -> None:
-    """Write the ensemble's test points in Kaggle's layout, and check the file: rows, order, numbers, photo pixels.
+    """Write the ensemble's test points in Kaggle's layout, and check the file: rows, order, numbers, image pixels.
 
     Beside it go a radius for each point (submit.intervals) and the faces to look at (submit.review).
     `--check FILE` needs nothing but the params and the test faces: data/crops/test, or else their annotations.
     """
+    from pipeline.common.paths import Paths
     from pipeline.data.annotations import formats
     from pipeline.data.store import CropStore
     from pipeline.evaluation import lookup, submission
     from pipeline.evaluation.intervals import write_intervals
     from pipeline.params import load_params
 
-    params = load_params(params_path)
+    params, paths = load_params(params_path), Paths()
     data, path = params.data, checked or Path(params.submit.path)
-    if checked is None or (CROPS / "test" / "store.json").is_file():
-        faces = CropStore.open(CROPS / "test").faces
+    if checked is None or (paths.crops / "test" / "store.json").is_file():
+        faces = CropStore.open(paths.crops / "test").faces
     elif data.test:
         faces = formats.read(Path(data.root), data.test, replace(data.layout(), num_points=None)).faces
     else:
@@ -35,9 +36,9 @@ def main(checked: Path | None, params_path: Path) -> None:
     if params.submit.lookup:
         table = lookup.read_lookup(Path(data.root) / params.submit.lookup, faces.image, data.get_skeleton().names)
     if checked is None:
-        train = CropStore.open(CROPS / "train")
-        oof = submission.read_predictions(ENSEMBLE / "oof.npz", len(train))
-        test = submission.read_predictions(ENSEMBLE / "test.npz", len(faces))
+        train = CropStore.open(paths.crops / "train")
+        oof = submission.read_predictions(paths.ensemble / "oof.npz", len(train))
+        test = submission.read_predictions(paths.ensemble / "test.npz", len(faces))
         lookup.write(path, test.points, table) if table else submission.write(path, test.points)
     if checked is None and not len(faces):
         click.echo(f"{path}: nothing to submit, data.test names no faces; only the header is written")

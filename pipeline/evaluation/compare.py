@@ -1,6 +1,6 @@
-"""Two experiments side by side, fold by fold, with what chance alone could have made of the difference.
+"""Paired bootstrap comparison of two experiments, fold by fold.
 
-Both must have predicted the same faces; the faces are matched by photo and box, so their order may differ.
+Both must have predicted the same faces; the faces are matched by image and box, so their order may differ.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.common.errors import UserError
+from pipeline.common.tables import format_table
 from pipeline.evaluation.experiments import Experiment
 from pipeline.keypoints.metrics import Difference, face_mae, face_nme, paired_bootstrap
 
@@ -85,12 +86,16 @@ def compare(
 
 
 def match_faces(first: Experiment, second: Experiment) -> np.ndarray:
-    """(N,) the row in `second` of each face of `first`; a UserError that says how the faces or their points differ."""
+    """(N,) the row in `second` of each face of `first`.
+
+    Raises:
+        UserError: how the faces or their points differ.
+    """
     problems = []
     for one, other in ((first, second), (second, first)):
         if len(alone := one.faces.difference(other.faces, sort=False)):
-            problems.append(f"{len(alone)} of the {len(one.faces)} train faces of {one.label} are not in {other.label}: "
-                          f"{_listed(alone)}")
+            problems.append(f"{len(alone)} of the {len(one.faces)} train faces of {one.label} are not in "
+                            f"{other.label}: {_listed(alone)}")
     if problems:
         raise UserError(*problems, "only experiments on the same faces can be compared")
     order = second.faces.get_indexer(first.faces)
@@ -128,7 +133,7 @@ def _compare(
 def _row(
     score: str, faces: str, a: np.ndarray, b: np.ndarray, weight: np.ndarray, group: np.ndarray, seed: int
 ) -> Row:
-    """A row from the errors of some faces, NaN where a face has none, and how much each face counts."""
+    """Make a row from the errors of some faces, NaN where a face has none, and how much each face counts."""
     known = np.isfinite(a)
     if not known.any():
         return Row(score=score, faces=faces, a=np.nan, b=np.nan, interval=None)
@@ -139,7 +144,7 @@ def _row(
 
 
 def tables(comparison: Comparison) -> list[tuple[list[str], list[list[str]]]]:
-    """Heads and rows of a table for each score: the faces, both scores, the difference, its interval, the verdict."""
+    """Make a table for each score, heads and rows: faces, both scores, the difference, its interval, the verdict."""
     found = []
     for score in dict.fromkeys(row.score for row in comparison.rows):
         heads = [HEADS[score], comparison.a, comparison.b, "difference", "95% interval", ""]
@@ -157,32 +162,20 @@ def _cells(row: Row, comparison: Comparison) -> list[str]:
 
 
 def title(comparison: Comparison) -> str:
-    """What is compared, in a line."""
+    """Say what is compared, in a line."""
     models = f"{comparison.models[0]}: " if comparison.models[0] == comparison.models[1] else ""
     return f"{models}{comparison.a} − {comparison.b}"
 
 
-def format_text(comparison: Comparison) -> str:
-    """The tables for the console."""
-    blocks = [title(comparison)]
-    for heads, body in tables(comparison):
-        widths = [max(map(len, column)) for column in zip(heads, *body, strict=True)]
-        lines = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:5], widths[1:5]), row[5]] for row in (heads, *body)]
-        blocks.append("\n".join("  ".join(line).rstrip() for line in lines))
-    return "\n\n".join(blocks + [FOLDS_DIFFER] * comparison.folds_differ)
-
-
-def format_markdown(comparison: Comparison) -> str:
-    """The tables in Markdown."""
-    blocks = [f"**{title(comparison)}**"]
-    for heads, body in tables(comparison):
-        lines = [heads, ["---", *["---:"] * 4, "---"], *body]
-        blocks.append("\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines))
+def format_comparison(comparison: Comparison, style: str = "text") -> str:
+    """Render the tables; see `format_table` for `style`."""
+    heading = f"**{title(comparison)}**" if style == "markdown" else title(comparison)
+    blocks = [heading, *(format_table(heads, body, style) for heads, body in tables(comparison))]
     return "\n\n".join(blocks + [FOLDS_DIFFER] * comparison.folds_differ)
 
 
 def as_json(comparison: Comparison) -> dict:
-    """Every digit: `models`, `a`, `b`, and score → faces → `a`, `b`, `difference`, `low`, `high`, `better`.
+    """Give every digit: `models`, `a`, `b`, and score → faces → `a`, `b`, `difference`, `low`, `high`, `better`.
 
     What does not exist is None.
     """
@@ -196,7 +189,7 @@ def as_json(comparison: Comparison) -> dict:
 
 
 def panels(comparisons: Sequence[Comparison]) -> dict[str, dict[str, dict[str, Difference | None]]]:
-    """What `plots.draw_differences` shows: head of a score → title → faces → the difference."""
+    """Give what `plots.draw_differences` shows: head of a score → title → faces → the difference."""
     found: dict = {}
     for one in comparisons:
         for row in one.rows:

@@ -1,6 +1,6 @@
-"""Runs to compare: what a workspace, a copy of one, a git revision or a DVC experiment predicted out of fold.
+"""Out-of-fold predictions of a workspace, a copy of one, a git revision or a DVC experiment.
 
-Legend: N train faces, K points, in photo pixels; NaN where the truth is missing.
+Legend: N train faces, K points, in image pixels; NaN where the truth is missing.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,14 +11,17 @@ import numpy as np
 import pandas as pd
 
 from pipeline.common.errors import UserError
+from pipeline.common.paths import Paths
 from pipeline.data.annotations import BOX
-from pipeline.inference.ensemble import pool_oof, read_fold
+from pipeline.data.folds import read_folds
+from pipeline.inference.ensemble import pool_oof
 from pipeline.inference.predictions import Predictions
 from pipeline.params import load_names
 
 ENSEMBLE = "ensemble"  # its name among the models of an experiment
+PATHS = Paths()
 
-Locate = Callable[[str], Path]  # path in a workspace, as "data/folds.csv" → where this file lies on disk
+Locate = Callable[[Path], Path]  # path relative to a workspace → where this file lies on disk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +34,7 @@ class Experiment:
         eyes: see `Skeleton`.
         faces: (N,) image and box of each train face, no two alike.
         truth: (N, K, 2); fold, group: (N,).
-        oof: model → (N, K, 2) its out-of-fold points; read when it is asked for.
+        locate: finds the files of its predictions.
     """
 
     label: str
@@ -41,55 +44,59 @@ class Experiment:
     truth: np.ndarray
     fold: np.ndarray
     group: np.ndarray
-    oof: Callable[[str], np.ndarray]
+    locate: Locate
+
+    def oof(self, model: str) -> np.ndarray:
+        """Read the out-of-fold points (N, K, 2) of a model.
+
+        Raises:
+            UserError: they are missing or broken, or not those of the train faces.
+        """
+        if model == ENSEMBLE:
+            found = Predictions.load(self.locate(PATHS.ensemble / "oof.npz")).by_face()
+        else:
+            files = {fold: self.locate(PATHS.run(model, fold) / "oof.npz") for fold in sorted(set(self.fold.tolist()))}
+            found = pool_oof({fold: Predictions.load(file) for fold, file in files.items()})
+        if not np.array_equal(found.face, np.arange(len(self.truth))) or found.points.shape != self.truth.shape:
+            raise UserError(f"{self.label}: the predictions of {model} are not those of its {len(self.truth)} train "
+                            "faces; run `dvc repro` there")
+        if not np.isfinite(found.points).all():
+            raise UserError(f"{self.label}: {model} predicts points that are not numbers; train it again")
+        return found.points
 
 
-def load_experiment(
-    label: str, locate: Locate, *, params: str, crops: str, folds: str, runs: str, ensemble: str
-) -> Experiment:
+def load_experiment(label: str, locate: Locate) -> Experiment:
     """Read the faces, the folds and the names of the models.
 
     Args:
         label: what to call it, also in messages.
         locate: see `folder_files` and `revision_files`.
-        params, folds: files, and crops (its train part), runs, ensemble: folders in the workspace.
 
     Raises:
         UserError: what is missing or does not fit together.
     """
-    models, skeleton = load_names(locate(params))
+    models, skeleton = load_names(locate(PATHS.params))
     try:
-        truth = np.load(locate(f"{crops}/keypoints.npy"), allow_pickle=False)
-        table = pd.read_csv(locate(f"{crops}/faces.csv"))
-        fold = read_fold(locate(folds), len(truth))
-        group = pd.read_csv(locate(folds)).sort_values("face")["group"].to_numpy()
-        boxes, again = table[BOX].astype(float).to_numpy().tolist(), table.groupby(["image", *BOX]).cumcount()
-        faces = pd.Index([f"{image} {box}" + f" #{number + 1}" * (number > 0)  # a box can be there twice
-                          for image, box, number in zip(table["image"], boxes, again, strict=True)])
+        truth = np.load(locate(PATHS.crops / "train/keypoints.npy"), allow_pickle=False)
+        faces = _face_names(pd.read_csv(locate(PATHS.crops / "train/faces.csv")))
+        folds = read_folds(locate(PATHS.folds), len(truth))
     except (OSError, EOFError, KeyError, ValueError) as error:
         raise UserError(f"{label}: no crops and folds as this version writes them ({error}); run `dvc repro` "
                         "there") from None
+    return Experiment(label=label, models=[*models, ENSEMBLE], eyes=skeleton.eyes, faces=faces, truth=truth,
+                      fold=folds.fold.to_numpy(), group=folds.group.to_numpy(), locate=locate)
 
-    def oof(model: str) -> np.ndarray:
-        if model == ENSEMBLE:
-            found = Predictions.load(locate(f"{ensemble}/oof.npz")).by_face()
-        else:
-            files = {number: locate(f"{runs}/{model}/fold{number}/oof.npz") for number in sorted(set(fold.tolist()))}
-            found = pool_oof({number: Predictions.load(file) for number, file in files.items()})
-        if not np.array_equal(found.face, np.arange(len(truth))) or found.points.shape != truth.shape:
-            raise UserError(f"{label}: the predictions of {model} are not those of its {len(truth)} train faces; run "
-                            "`dvc repro` there")
-        if not np.isfinite(found.points).all():
-            raise UserError(f"{label}: {model} predicts points that are not numbers; train it again")
-        return found.points
 
-    return Experiment(label=label, models=[*models, ENSEMBLE], eyes=skeleton.eyes, faces=faces, truth=truth, fold=fold,
-                      group=group, oof=oof)
+def _face_names(table: pd.DataFrame) -> pd.Index:
+    """Name each face by its image and box; a box that is there twice gets a number."""
+    boxes, again = table[BOX].astype(float).to_numpy().tolist(), table.groupby(["image", *BOX]).cumcount()
+    return pd.Index([f"{image} {box}" + f" #{number + 1}" * (number > 0)
+                     for image, box, number in zip(table["image"], boxes, again, strict=True)])
 
 
 def folder_files(root: Path) -> Locate:
-    """The files of a workspace, or of a copy of one."""
-    def locate(name: str) -> Path:
+    """Locate the files of a workspace, or of a copy of one."""
+    def locate(name: Path) -> Path:
         if not (root / name).is_file():
             raise UserError(f"{root / name}: not found; run `dvc repro` there first")
         return root / name
@@ -98,7 +105,7 @@ def folder_files(root: Path) -> Locate:
 
 
 def revision_files(repo: Path, revision: str, folder: Path) -> Locate:
-    """The files of a git revision or a DVC experiment, each copied into `folder` when it is asked for.
+    """Locate the files of a git revision or a DVC experiment, each copied into `folder` when it is asked for.
 
     Args:
         repo: the workspace, or a folder in it.
@@ -118,12 +125,12 @@ def revision_files(repo: Path, revision: str, folder: Path) -> Locate:
         raise UserError(f"{revision}: neither a folder with predictions in it, nor a git revision or a DVC experiment "
                         f"({str(error).splitlines()[0]})") from None
 
-    def locate(name: str) -> Path:
+    def locate(name: Path) -> Path:
         path = folder / name
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                files.get_file(name, str(path))
+                files.get_file(name.as_posix(), str(path))
             except (OSError, DvcException, DataIndexError):
                 path.unlink(missing_ok=True)
                 raise UserError(f"{revision}: {name} is neither in git nor in DVC's cache; check {revision} out and "

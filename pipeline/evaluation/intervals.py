@@ -1,11 +1,11 @@
-"""How far from the truth a predicted point may be: radii within which a stated share of all points lies.
+"""Conformal prediction intervals: radii around the predicted points that hold a stated share of the true ones.
 
-Legend: N faces, K points. Radii, spreads and errors are distances in photo pixels; the size of a face is the longer
+Legend: N faces, K points. Radii, spreads and errors are distances in image pixels; the size of a face is the longer
 side of its box.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import nnls
 
-from pipeline.common.files import write_pieces, write_text
-from pipeline.common.pieces import gather, pieces, scratch
+from pipeline.common.files import write_text
 from pipeline.data.annotations import BOX
 from pipeline.data.store import CropStore
 from pipeline.inference.predictions import Predictions
@@ -26,12 +25,12 @@ SMALLEST = 1e-6  # error that is to be expected at least, in sizes of the face
 
 @dataclass(frozen=True, kw_only=True)
 class Intervals:
-    """What makes a radius of the spread of a prediction.
+    """Split conformal prediction intervals, scaled by the spread of the predictions.
 
-    Split conformal prediction with locally scaled errors (Lei et al., Distribution-free predictive inference for
-    regression, JASA 2018), point by point and then by source (Mondrian: Vovk, Lindsay, Nouretdinov & Gammerman, 2003):
-    of all faces like those it is fitted on, a share `coverage` has the point within `quantile` · `factor` times the
-    error that is to be expected, `base` · size + `slope` · spread.
+    With locally scaled errors (Lei et al., Distribution-free predictive inference for regression, JASA 2018), point by
+    point and then by source (Mondrian: Vovk, Lindsay, Nouretdinov & Gammerman, 2003): of all faces like the
+    calibration faces, a share `coverage` has the point within `quantile` · `factor` times the expected error,
+    `base` · size + `slope` · spread.
 
     Attributes:
         coverage: the share, above 0 and below 1.
@@ -48,15 +47,15 @@ class Intervals:
 
     @classmethod
     def fit(cls, predictions: Predictions, truth: np.ndarray, faces: pd.DataFrame, coverage: float) -> "Intervals":
-        """Fit on predictions of N faces by models that were not trained on them.
+        """Calibrate on predictions of N faces by models that were not trained on them.
 
         Args:
-            truth: (N, K, 2) photo pixels, NaN where missing.
+            truth: (N, K, 2) image pixels, NaN where missing.
             faces: N rows with the box and `source`.
         """
         size, num_points = face_size(faces), truth.shape[1]
         base, slope, quantile = np.ones(num_points), np.zeros(num_points), np.full(num_points, np.inf)
-        ratio = scratch(truth.shape[:2], np.float64)  # of the error to the radius without a factor; NaN where missing
+        ratio = np.empty(truth.shape[:2])  # of the error to the radius without a factor; NaN where missing
         for point in range(num_points):
             errors = point_errors(predictions.points[:, point], truth[:, point]) / size
             spread, known = predictions.spread[:, point].astype(np.float64) / size, np.isfinite(errors)
@@ -68,7 +67,7 @@ class Intervals:
             ratio[:, point] = errors / (quantile[point] * expected) if np.isfinite(quantile[point]) else np.nan
         factor = {}
         for source, rows in faces.reset_index(drop=True).groupby("source").indices.items():
-            found = gather(ratio, rows).ravel()
+            found = ratio[rows].ravel()
             if len(rows) >= FEW and np.isfinite(found).any():
                 factor[str(source)] = conformal_quantile(found, coverage)
         return cls(coverage=coverage, base=base, slope=slope, quantile=quantile, factor=factor)
@@ -79,38 +78,30 @@ class Intervals:
         factor = faces.source.astype(str).map(dict(self.factor)).fillna(1.0).to_numpy(np.float64)
         return self.quantile * factor[:, None] * expected
 
-    def by_piece(self, predictions: Predictions, faces: pd.DataFrame) -> Iterator[tuple[slice, np.ndarray]]:
-        """Some of the faces, and their radii, after others; an empty piece where there are none."""
-        for piece in list(pieces(len(faces))) or [slice(0, 0)]:
-            yield piece, self.radii(predictions.rows(piece), faces[piece])
-
 
 def conformal_quantile(values: np.ndarray, coverage: float) -> float:
-    """The smallest of n values that at least ⌈(n + 1) · coverage⌉ do not exceed; infinite where n is too small.
+    """Find the smallest of n values that at least ⌈(n + 1) · coverage⌉ do not exceed; infinite where n is too small.
 
-    NaN does not count. The values are put into another order.
+    NaN does not count.
     """
-    count = len(values) - np.count_nonzero(np.isnan(values))
-    rank = math.ceil((count + 1) * coverage)
-    if rank > count:
-        return np.inf
-    values.partition(rank - 1)  # NaN last
-    return float(values[rank - 1])
+    known = np.sort(values[~np.isnan(values)])
+    rank = math.ceil((len(known) + 1) * coverage)
+    return float(known[rank - 1]) if rank <= len(known) else np.inf
 
 
 def face_size(faces: pd.DataFrame) -> np.ndarray:
-    """(N,) the longer side of each face's box, in photo pixels."""
+    """(N,) the longer side of each face's box, in image pixels."""
     return faces[BOX[2:]].to_numpy(np.float64).max(axis=1)
 
 
 def cross_radii(
     predictions: Predictions, truth: np.ndarray, faces: pd.DataFrame, fold: np.ndarray, coverage: float
 ) -> np.ndarray:
-    """(N, K) radii of out-of-fold predictions, those of each fold fitted on the other folds: to see what they hold."""
-    radii = scratch(predictions.spread.shape, np.float64)
+    """(N, K) radii of out-of-fold predictions, those of each fold calibrated on the other folds."""
+    radii = np.empty(predictions.spread.shape)
     for one in np.unique(fold):
         inside = fold == one
-        fitted = Intervals.fit(predictions.rows(~inside), gather(truth, ~inside), faces[~inside], coverage)
+        fitted = Intervals.fit(predictions.rows(~inside), truth[~inside], faces[~inside], coverage)
         radii[inside] = fitted.radii(predictions.rows(inside), faces[inside])
     return radii
 
@@ -118,7 +109,7 @@ def cross_radii(
 def measure_coverage(
     predictions: Predictions, store: CropStore, fold: np.ndarray, regions: Mapping[str, Sequence[int]], coverage: float
 ) -> dict:
-    """The share of the points that lie within their radius: of all, by region of the face and by source.
+    """Measure the share of the points that lie within their radius: of all, by region of the face and by source.
 
     Args:
         predictions: out of fold, of every face of the store, in its order; fold: (N,) of each face.
@@ -127,7 +118,7 @@ def measure_coverage(
 
     Returns:
         `wanted`, `coverage`, `regions` and `sources` (name → share, None where there is no point), and `radius`, the
-        mean in photo pixels.
+        mean in image pixels.
     """
     errors = point_errors(predictions.points, store.keypoints)
     radii = cross_radii(predictions, store.keypoints, store.faces, fold, coverage)
@@ -149,7 +140,7 @@ def measure_coverage(
 
 
 def describe_coverage(found: dict) -> str:
-    """One line about what `measure_coverage` found."""
+    """Sum up what `measure_coverage` found in one line."""
     if found["coverage"] is None or found["radius"] is None:
         return "intervals: too few faces to fit them on"
     parts = [f"{what} {min(shares):.1%}–{max(shares):.1%}" for what, shares in
@@ -160,7 +151,7 @@ def describe_coverage(found: dict) -> str:
 
 
 def interval_table(faces: pd.DataFrame, predictions: Predictions, radii: np.ndarray) -> pd.DataFrame:
-    """One row a point of N faces: `face`, `image`, `point`, `x`, `y` and `radius` in photo pixels."""
+    """Tabulate the points of N faces, a row each: `face`, `image`, `point`, `x`, `y` and `radius` in image pixels."""
     count = radii.shape[1]
     return pd.DataFrame({
         "face": np.repeat(predictions.face, count), "image": np.repeat(faces.image.to_numpy(), count),
@@ -170,7 +161,7 @@ def interval_table(faces: pd.DataFrame, predictions: Predictions, radii: np.ndar
 
 
 def review_table(faces: pd.DataFrame, radius: np.ndarray, usual: np.ndarray) -> pd.DataFrame:
-    """The faces that a person should look at, the least certain first.
+    """List the faces that a person should look at, the least certain first.
 
     They are those whose mean radius, in sizes of the face, is larger than that of all but one in twenty train faces.
 
@@ -178,7 +169,7 @@ def review_table(faces: pd.DataFrame, radius: np.ndarray, usual: np.ndarray) -> 
         radius: (N,) mean of these faces; usual: (M,) mean radius of each train face in sizes of the face.
 
     Returns:
-        `face`, `image`, the box, `radius` (mean, photo pixels) and `of_size` (the same in sizes of the face).
+        `face`, `image`, the box, `radius` (mean, image pixels) and `of_size` (the same in sizes of the face).
     """
     table = faces[["image", *BOX]].reset_index(drop=True).rename_axis("face").reset_index()
     table["radius"] = radius
@@ -196,7 +187,7 @@ def write_intervals(
     intervals: Path, review: Path, *, oof: Predictions, test: Predictions, train: CropStore, faces: pd.DataFrame,
     coverage: float,
 ) -> str:
-    """Write both tables of the test faces, fitted on the out-of-fold predictions of all train faces.
+    """Write both tables of the test faces, calibrated on the out-of-fold predictions of all train faces.
 
     Args:
         intervals, review: the files.
@@ -207,16 +198,8 @@ def write_intervals(
         One line that sums up what was written.
     """
     fitted = Intervals.fit(oof, train.keypoints, train.faces, coverage)
-    usual = np.concatenate([mean_radius(radii) for _, radii in fitted.by_piece(oof, train.faces)])
-    radius = np.full(len(faces), np.nan)
-
-    def rows() -> Iterator[str]:
-        for piece, radii in fitted.by_piece(test, faces):
-            radius[piece] = mean_radius(radii)
-            yield interval_table(faces[piece], test.rows(piece), radii).to_csv(
-                index=False, header=piece.start == 0, float_format="%.3f")
-
-    write_pieces(intervals, rows())
-    unsure = review_table(faces, radius, usual / face_size(train.faces))
+    usual, radii = mean_radius(fitted.radii(oof, train.faces)), fitted.radii(test, faces)
+    write_text(intervals, interval_table(faces, test, radii).to_csv(index=False, float_format="%.3f"))
+    unsure = review_table(faces, mean_radius(radii), usual / face_size(train.faces))
     write_text(review, unsure.to_csv(index=False, float_format="%.3f"))
     return f"{intervals}: a radius for each point, to hold {coverage:.0%} of them; {review}: {len(unsure)} unsure faces"

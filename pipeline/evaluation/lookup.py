@@ -1,4 +1,4 @@
-"""Kaggle's Facial Keypoints Detection asks for some points of each photo, by a lookup table.
+"""Submission file of Kaggle's Facial Keypoints Detection, which asks for some points of each image by a lookup table.
 
 `IdLookupTable.csv` has `RowId,ImageId,FeatureName,Location`; a submission has `RowId,Location` for each of its rows, in
 its order. FeatureName is the name of a point and `_x` or `_y`; ImageId is that of `test.csv`. The contest scores the
@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.common.errors import UserError
-from pipeline.data.annotations.csv_table import read_rows
-from pipeline.evaluation.submission import check_places, finite_values, read_values, write_rows
+from pipeline.evaluation.submission import check_places, finite_values, read_table, read_values, write_rows
 
 COLUMNS = ["RowId", "ImageId", "FeatureName"]
 HEADER = ["RowId", "Location"]
@@ -49,30 +48,21 @@ def read_lookup(path: Path, images: Sequence[str], names: Sequence[str]) -> Look
     """
     faces = {image.rpartition("/")[2]: face for face, image in enumerate(images)}
     coordinates = {f"{name}_{axis}": 2 * point + (axis == "y") for point, name in enumerate(names) for axis in "xy"}
-    ids, places, problems, columns = [], [], [], []
-    for line, cells in read_rows(path):
-        if not columns:
-            absent = [name for name in COLUMNS if name not in cells]
-            if absent:
-                raise UserError(f"{path}:{line}: no column {', '.join(absent)}; Kaggle's IdLookupTable.csv is expected")
-            columns = [cells.index(name) for name in COLUMNS]
-            continue
-        row_id, image, feature = (cells[column] if column < len(cells) else "" for column in columns)
-        face, coordinate = faces.get(image), coordinates.get(feature)
-        if face is None:
-            problems.append(f"{path}:{line}: ImageId {image[:40]!r} is not among the {len(faces)} test faces")
-        if coordinate is None:
-            problems.append(f"{path}:{line}: FeatureName {feature[:40]!r} is not a point of the skeleton with _x or _y; "
-                          "its names are set by data.skeleton")
-        if face is not None and coordinate is not None:
-            ids.append(row_id)
-            places.append(face * 2 * len(names) + coordinate)
-    if not ids and not problems:
-        problems.append(f"{path}:1: has a header, but no rows")
+    table = read_table(path)
+    if absent := [name for name in COLUMNS if name not in table]:
+        raise UserError(f"{path}:1: no column {', '.join(absent)}; Kaggle's IdLookupTable.csv is expected")
+    if table.empty:
+        raise UserError(f"{path}:1: has a header, but no rows")
+    face, coordinate = table["ImageId"].map(faces), table["FeatureName"].map(coordinates)
+    problems = [f"{path}:{row + 2}: ImageId {table['ImageId'][row][:40]!r} is not among the {len(faces)} test faces"
+                for row in np.flatnonzero(face.isna())]
+    problems += [f"{path}:{row + 2}: FeatureName {table['FeatureName'][row][:40]!r} is not a point of the skeleton "
+                 "with _x or _y; its names are set by data.skeleton" for row in np.flatnonzero(coordinate.isna())]
     if problems:
         more = [f"{path}: {len(problems) - SHOWN} more like these"] if len(problems) > SHOWN else []
         raise UserError(*problems[:SHOWN], *more)
-    return Lookup(ids=ids, places=np.array(places, np.int64), num_points=len(names))
+    places = (face * 2 * len(names) + coordinate).to_numpy(np.int64)
+    return Lookup(ids=table["RowId"].tolist(), places=places, num_points=len(names))
 
 
 def write(path: Path, points: np.ndarray, table: Lookup) -> None:
@@ -100,4 +90,4 @@ def check(path: Path, faces: pd.DataFrame, table: Lookup) -> str:
     asked = np.isfinite(points).all(axis=2).any(axis=1)
     inside = check_places(path, points[asked], faces[asked])
     return (f"{path}: {values.size} rows of the lookup table in order, all finite; {inside} of {asked.sum()} faces "
-            "have their points in their box, so these are photo pixels")
+            "have their points in their box, so these are image pixels")

@@ -1,11 +1,12 @@
-"""The scores of a whole run of the pipeline: what `metrics.json` holds, and how it is shown.
+"""Scores of a whole run of the pipeline, for `metrics.json` and tables.
 
-Legend: N train faces, M test faces, K points, all in photo pixels.
+Legend: N train faces, M test faces, K points, all in image pixels.
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,13 @@ import pandas as pd
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import write_text
+from pipeline.common.paths import Paths
+from pipeline.common.tables import format_table
 from pipeline.data.annotations import BOX
+from pipeline.data.folds import read_folds
 from pipeline.data.store import CropStore
 from pipeline.evaluation.submission import read_solution
-from pipeline.inference.ensemble import average_folds, pool_oof, read_fold
+from pipeline.inference.ensemble import average_folds, pool_oof
 from pipeline.inference.predictions import Predictions, load_runs
 from pipeline.keypoints.metrics import fold_summary, mae, mean_shape_oof, mean_shape_points, nme, rmse
 
@@ -33,7 +37,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """Everything that was predicted, beside the truth.
+    """Everything that was predicted, and the truth.
 
     Attributes:
         train, test: the two parts of the crop store.
@@ -53,24 +57,19 @@ class Results:
     solution: np.ndarray | None
 
 
-def load_results(
-    *, crops: Path, folds_file: Path, runs: Path, ensemble: Path, models: Sequence[str], folds: Sequence[int],
-    solution: Path | None,
-) -> Results:
+def load_results(paths: Paths, models: Sequence[str], folds: Sequence[int], solution: Path | None) -> Results:
     """Read what the stages up to `ensemble` wrote, and make the baseline.
 
     Args:
-        crops: folder of both parts of the crop store.
-        folds_file: the fold table; runs, ensemble: folders of predictions.
         models, folds: the names that the params list.
-        solution: file with the true points of the test faces, laid out as a submission.
+        solution: file with the true points of the test faces, laid out as a submission; None where not known.
     """
-    train, test = CropStore.open(crops / "train"), CropStore.open(crops / "test")
+    train, test = CropStore.open(paths.crops / "train"), CropStore.open(paths.crops / "test")
     if train.keypoints is None:
-        raise UserError(f"{crops / 'train'}: the train faces have no points, so there is nothing to score")
-    fold = read_fold(folds_file, len(train))
-    oof, tests = load_runs(runs, models, folds, "oof"), load_runs(runs, models, folds, "test")
-    blended = [Predictions.load(ensemble / f"{part}.npz").by_face().points for part in ("oof", "test")]
+        raise UserError(f"{paths.crops / 'train'}: the train faces have no points, so there is nothing to score")
+    fold = read_folds(paths.folds, len(train)).fold.to_numpy()
+    oof, tests = load_runs(paths, models, folds, "oof"), load_runs(paths, models, folds, "test")
+    blended = [Predictions.load(paths.ensemble / f"{part}.npz").by_face().points for part in ("oof", "test")]
     boxes = train.faces[BOX].to_numpy(np.float64)
     return Results(
         train=train, test=test, fold=fold, folds=folds,
@@ -88,7 +87,7 @@ def load_results(
 
 
 def build_metrics(results: Results, eyes: tuple[int, int] | None) -> dict:
-    """What `metrics.json` holds.
+    """Score the ensemble, every model and the baseline, as `metrics.json` holds them.
 
     Returns:
         `ensemble`, `models` (name → scores) and `baseline`. Scores are those of `fold_summary`, with `test_mae`,
@@ -110,17 +109,17 @@ def build_metrics(results: Results, eyes: tuple[int, int] | None) -> dict:
 
 
 def save_metrics(path: Path, metrics: dict) -> None:
-    """Write the metrics as JSON, whole or not at all."""
+    """Write the metrics as JSON, atomically."""
     write_text(path, json.dumps(metrics, indent=2, allow_nan=False) + "\n")
 
 
 def score_rows(metrics: dict) -> dict[str, dict]:
-    """The scores by the label of their row in a table, from the baseline to the ensemble."""
+    """Order the scores by the label of their row in a table, from the baseline to the ensemble."""
     return {"mean shape": metrics["baseline"], **metrics["models"], "ensemble": metrics["ensemble"]}
 
 
 def table(metrics: dict, name: str, folds: Sequence[int]) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows of the table of one score of `HEADS`: each fold, their mean ± sd, pooled OOF, and test."""
+    """Make heads and rows of the table of one score of `HEADS`: each fold, their mean ± sd, pooled OOF, and test."""
     rows = score_rows(metrics)
     tested = f"test_{name}" in metrics["ensemble"]
     heads = [HEADS[name], *(f"fold {fold}" for fold in folds), "mean ± sd", "OOF"]
@@ -133,47 +132,38 @@ def table(metrics: dict, name: str, folds: Sequence[int]) -> tuple[list[str], li
 
 
 def tables(metrics: dict, folds: Sequence[int]) -> list[tuple[list[str], list[list[str]]]]:
-    """The `table` of every score of `HEADS` that any row has: points without eyes have no NME."""
+    """Make the `table` of every score of `HEADS` that any row has: points without eyes have no NME."""
     scored = [name for name in HEADS if any(row[name] is not None for row in score_rows(metrics).values())]
     return [table(metrics, name, folds) for name in scored]
 
 
-def format_table(metrics: dict, folds: Sequence[int]) -> str:
-    """The metrics as tables for the console, MAE, NME and RMSE: a row for each model, a column for each fold."""
-    blocks = []
-    for heads, body in tables(metrics, folds):
-        widths = [max(map(len, column)) for column in zip(heads, *body, strict=True)]
-        lines = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in (heads, *body)]
-        blocks.append("\n".join("  ".join(line) for line in lines))
-    return "\n\n".join(blocks)
+def format_scores(metrics: dict, folds: Sequence[int], style: str = "text") -> str:
+    """Render the metrics as tables, MAE, NME and RMSE: a row for each model, a column for each fold."""
+    return "\n\n".join(format_table(heads, body, style) for heads, body in tables(metrics, folds))
 
 
-def load_history(runs: Path, models: Sequence[str], folds: Sequence[int]) -> pd.DataFrame:
-    """The training curves of every model and fold that is named, one row an epoch.
+def load_history(paths: Paths, models: Sequence[str], folds: Sequence[int]) -> pd.DataFrame:
+    """Read the training curves of the named models and folds, one row an epoch.
 
     Returns:
-        `run` (MODEL/foldFOLD), `model`, `fold`, then the columns of `runs/MODEL/foldFOLD/history.csv`.
+        `run` (MODEL/foldFOLD), `model`, `fold`, then the columns of the runs' `history.csv`.
 
     Raises:
         UserError: every file that is missing or broken.
     """
     parts, problems = [], []
-    for model in models:
-        for fold in folds:
-            path = runs / model / f"fold{fold}" / "history.csv"
-            try:
-                part = pd.read_csv(path)
-                part.insert(0, "run", f"{model}/fold{fold}")
-                part.insert(1, "model", model)
-                part.insert(2, "fold", fold)
-                parts.append(part)
-            except FileNotFoundError:
-                problems.append(f"{path}: not found; run `dvc repro train` first")
-            except ValueError as error:
-                problems.append(f"{path}: no training history ({error}); delete it and train again")
+    for model, fold in product(models, folds):
+        path = paths.run(model, fold) / "history.csv"
+        try:
+            parts.append(pd.read_csv(path).assign(run=f"{model}/fold{fold}", model=model, fold=fold))
+        except FileNotFoundError:
+            problems.append(f"{path}: not found; run `dvc repro train` first")
+        except ValueError as error:
+            problems.append(f"{path}: no training history ({error}); delete it and train again")
     if problems:
         raise UserError(*problems)
-    return pd.concat(parts, ignore_index=True)
+    table = pd.concat(parts, ignore_index=True)
+    return table[["run", "model", "fold", *table.columns.drop(["run", "model", "fold"])]]
 
 
 def _show(value: float | None) -> str:

@@ -1,20 +1,17 @@
-"""The submission file: Kaggle's layout for this contest, written and checked.
+"""Submission file in Kaggle's layout for this contest, written and checked.
 
 The header is `Id,Predicted`; row `Id = i·2K + j` holds coordinate j of face i, the faces being in the order of the
-test annotations and the coordinates x0, y0, x1, y1, … in photo pixels. A solution has the same layout.
+test annotations and the coordinates x0, y0, x1, y1, … in image pixels. A solution has the same layout.
 """
 
-import csv
 from collections.abc import Iterable, Sequence
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from pipeline.common.errors import UserError
-from pipeline.common.files import write_pieces
-from pipeline.common.pieces import pieces, scratch
+from pipeline.common.files import write_text
 from pipeline.data.annotations import BOX
 from pipeline.inference.predictions import Predictions
 
@@ -24,7 +21,7 @@ SHOWN = 5  # problems of one kind that are shown one by one
 
 
 def write(path: Path, points: np.ndarray) -> None:
-    """Write points (N, K, 2) in photo pixels, with as many digits as tell one float32 from the next, unrounded.
+    """Write points (N, K, 2) in image pixels, with as many digits as tell one float32 from the next, unrounded.
 
     Raises:
         UserError: a coordinate is not finite; nothing is written.
@@ -33,11 +30,10 @@ def write(path: Path, points: np.ndarray) -> None:
 
 
 def finite_values(path: Path, points: np.ndarray) -> np.ndarray:
-    """The points (N, K, 2) of a submission as (N·2K,) float32; a UserError where one is not finite."""
+    """Flatten points (N, K, 2) of a submission to (N·2K,) float32; a UserError where one is not finite."""
     values = np.asarray(points, np.float32)
-    broken = [piece.start + face for piece in pieces(len(values))
-              for face in np.flatnonzero(~np.isfinite(values[piece]).all((1, 2)))]
-    if broken:
+    broken = np.flatnonzero(~np.isfinite(values).all((1, 2)))
+    if len(broken):
         raise UserError(f"{path}: not written, {len(broken)} faces have points that are not finite, the first is face "
                         f"{broken[0]}; run the predict and ensemble stages again")
     return values.reshape(-1)
@@ -46,11 +42,11 @@ def finite_values(path: Path, points: np.ndarray) -> np.ndarray:
 def write_rows(path: Path, header: Sequence[str], ids: Iterable[object], values: np.ndarray) -> None:
     """Write a header and a row `ID,VALUE` for each of the float32 values."""
     rows = (f"{row_id},{value!s}\n" for row_id, value in zip(ids, values, strict=True))
-    write_pieces(path, chain([",".join(header) + "\n"], rows))
+    write_text(path, ",".join(header) + "\n" + "".join(rows))
 
 
 def read_predictions(path: Path, num_faces: int) -> Predictions:
-    """The predictions of a file, in the order of the N faces; a UserError where it does not have each of them once."""
+    """Read the predictions of N faces, in their order; a UserError where the file does not have each face once."""
     found = Predictions.load(path).by_face()
     if not np.array_equal(found.face, np.arange(num_faces)):
         raise UserError(f"{path}: does not hold each of the {num_faces} faces once; run the predict and ensemble "
@@ -62,8 +58,8 @@ def check(path: Path, faces: pd.DataFrame, num_points: int) -> str:
     """Prove that a file is a submission for these faces.
 
     The header, the number and order of the rows and that every number is finite are exact. That the numbers are in
-    photo pixels is judged by the boxes: the median of a face's points lies inside its box. Pixels of the crop,
-    coordinates normalised to the box or the photo, x and y swapped or faces in another order fail this.
+    image pixels is judged by the boxes: the median of a face's points lies inside its box. Pixels of the crop,
+    coordinates normalised to the box or the image, x and y swapped or faces in another order fail this.
 
     Args:
         faces: one row a test face, in order, with `left`, `top`, `width`, `height`.
@@ -78,14 +74,14 @@ def check(path: Path, faces: pd.DataFrame, num_points: int) -> str:
     values = _coordinates(path, len(faces), num_points, finite=True)
     inside = check_places(path, values.reshape(len(faces), num_points, 2), faces)
     return (f"{path}: {len(faces)} faces × {num_points} points = {values.size} rows in order, all finite; "
-            f"{inside} faces have their points in their box, so these are photo pixels")
+            f"{inside} faces have their points in their box, so these are image pixels")
 
 
 def check_places(path: Path, points: np.ndarray, faces: pd.DataFrame) -> int:
-    """How many faces have the median of their points (N, K, 2; NaN where not asked for) inside their box.
+    """Count the faces that have the median of their points (N, K, 2; NaN where not asked for) inside their box.
 
     Raises:
-        UserError: too few; these are no photo pixels, or the faces are in another order.
+        UserError: too few; these are no image pixels, or the faces are in another order.
     """
     away = ~_inside(points, faces)
     if away.sum() > MAX_AWAY * len(faces):
@@ -95,7 +91,7 @@ def check_places(path: Path, points: np.ndarray, faces: pd.DataFrame) -> int:
 
 
 def read_solution(path: Path, num_faces: int, num_points: int) -> np.ndarray:
-    """The true points (N, K, 2) float32 of a solution file, NaN where Predicted is empty or nan.
+    """Read the true points (N, K, 2) float32 of a solution file, NaN where Predicted is empty or nan.
 
     Raises:
         UserError: the file is missing or has not the layout of a submission.
@@ -109,7 +105,7 @@ def _coordinates(path: Path, num_faces: int, num_points: int, finite: bool) -> n
 
 
 def read_values(path: Path, header: Sequence[str], ids: Sequence[object], expected: str, finite: bool) -> np.ndarray:
-    """The numbers (R,) float64 of a file with a header and rows `ID,VALUE`.
+    """Read the numbers (R,) float64 of a file with a header and rows `ID,VALUE`.
 
     Args:
         header, ids: what must stand there, in order.
@@ -119,70 +115,67 @@ def read_values(path: Path, header: Sequence[str], ids: Sequence[object], expect
     Raises:
         UserError: everything that is wrong with header, rows and order.
     """
-    values, problems = _read(path, header, ids, expected, finite)
-    if problems:
-        raise UserError(*problems)
+    table = read_table(path, header=None, names=["id", "value", "more"], skip_blank_lines=False)
+    first, rows, problems = ",".join(filter(None, table.head(1).to_numpy().ravel())), table[1:], []
+    if first != ",".join(header):
+        problems.append(f"{path}, line 1: the header is {first!r}, but must be {','.join(header)!r}")
+    if len(rows) != len(ids):
+        problems.append(f"{path}: {len(rows)} rows after the header, but {expected}")
+    wanted = np.array([*map(str, ids[: len(rows)]), *["the end"] * (len(rows) - len(ids))], object)
+    values = rows["value"].map(_number).to_numpy(np.float64)  # infinite where it is no number
+    bad = (rows["id"] != wanted) | (rows["more"] != "") | np.isinf(values) | (finite & np.isnan(values))
+    wrong = [f"{path}, line {row + 2}: {_reason(rows.iloc[row], header, wanted[row])}" for row in
+             np.flatnonzero(bad)[:SHOWN]]
+    if bad.sum() > SHOWN:
+        wrong.append(f"{path}: {bad.sum() - SHOWN} more rows are wrong")
+    if problems or wrong:
+        raise UserError(*problems, *wrong)
     return values
 
 
-def _read(
-    path: Path, header: Sequence[str], ids: Sequence[object], expected: str, finite: bool,
-) -> tuple[np.ndarray, list[str]]:
-    values, problems, wrong, first, count = scratch((len(ids),), np.float64), [], [], [], 0
+def read_table(path: Path, **options: object) -> pd.DataFrame:
+    """Read a CSV file as text, "" where a cell is empty; a UserError says why it is not readable."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = csv.reader(file)
-            first = next(rows, [])
-            for count, row in enumerate(rows, start=1):
-                row_id = str(ids[count - 1]) if count <= len(ids) else "the end"
-                try:
-                    value = _value(row, header, row_id, finite)
-                except ValueError as error:
-                    wrong.append(f"{path}, line {count + 1}: {error}")
-                else:
-                    values[count - 1 : count] = value  # nowhere, for a row too many
+        return pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, **options)
     except FileNotFoundError:
-        return np.empty(0), [f"{path}: not found; name a file that exists, or run `dvc repro submit`"]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        return np.empty(0), [f"{path}: not readable as CSV: {error}"]
-    if first != list(header):
-        problems.append(f"{path}, line 1: the header is {','.join(first)!r}, but must be {','.join(header)!r}")
-    if count != len(ids):
-        problems.append(f"{path}: {count} rows after the header, but {expected}")
-    if len(wrong) > SHOWN:
-        wrong[SHOWN:] = [f"{path}: {len(wrong) - SHOWN} more rows are wrong"]
-    return values, problems + wrong
+        raise UserError(f"{path}: not found; name a file that exists, or run `dvc repro submit`") from None
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame(columns=options.get("names"), dtype=str)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as CSV: {str(error).strip()}") from None
 
 
-def _value(row: list[str], header: Sequence[str], row_id: str, finite: bool) -> float:
-    """The number of a row, NaN where it is empty; a ValueError says what is wrong with the row."""
-    if len(row) != 2:
-        raise ValueError(f"{len(row)} fields, but must be 2")
-    if row[0] != row_id:
-        raise ValueError(f"{header[0]} is {row[0]!r}, but must be {row_id}")
+def _number(text: str) -> float:
+    """The number of a cell, NaN where it is empty, infinite where it is none."""
     try:
-        value = float(row[1] or "nan")
+        return float(text or "nan")
     except ValueError:
-        raise ValueError(f"{header[1]} is {row[1]!r}, not a number") from None
-    if finite and not np.isfinite(value):
-        raise ValueError(f"{header[1]} is {row[1]!r}, not a finite number")
-    return value
+        return np.inf
+
+
+def _reason(row: pd.Series, header: Sequence[str], row_id: str) -> str:
+    """Say what is wrong with a row."""
+    if row["more"]:
+        return "3 fields, but must be 2"
+    if row["id"] != row_id:
+        return f"{header[0]} is {row['id']!r}, but must be {row_id}"
+    return f"{header[1]} is {row['value']!r}, not a finite number"
 
 
 def _inside(points: np.ndarray, faces: pd.DataFrame) -> np.ndarray:
     """(N,) whether the median of each face's points lies inside its box."""
     left, top, width, height = faces[BOX].to_numpy(np.float64).T
-    x, y = np.concatenate([np.empty((0, 2)), *(np.nanmedian(points[piece], axis=1) for piece in pieces(len(points)))]).T
+    x, y = np.nanmedian(points, axis=1).T
     return (left <= x) & (x <= left + width) & (top <= y) & (y <= top + height)
 
 
 def _guess(points: np.ndarray, faces: pd.DataFrame) -> str:
-    """What the numbers may be, if not photo pixels."""
+    """Guess what the numbers may be, if not image pixels."""
     if np.nanmax(np.abs(points)) <= 2:
-        return "the numbers look normalised: write photo pixels"
+        return "the numbers look normalised: write image pixels"
     if _inside(points[..., ::-1], faces).mean() > 1 - MAX_AWAY:
         return "x and y look swapped: write x0,y0,x1,y1,…"
     box = faces[BOX].to_numpy(np.float64)
     if _inside(points + box[:, None, :2], faces).mean() > 1 - MAX_AWAY:
         return "the numbers look like pixels counted from the box: map them back to the photo"
-    return "are the numbers in photo pixels (not of the crop), and the faces in the order of the test annotations?"
+    return "are the numbers in image pixels (not of the crop), and the faces in the order of the test annotations?"

@@ -1,4 +1,4 @@
-"""Faces found by dlib's frontal detector, the one whose boxes the iBUG competition uses; optional."""
+"""Face detection by dlib's frontal detector, whose boxes the iBUG competition uses; optional."""
 
 from collections.abc import Callable
 
@@ -10,14 +10,14 @@ Detector = Callable[[np.ndarray], np.ndarray]
 
 
 def load_detector(upsample: int = 1) -> Detector:
-    """dlib's frontal face detector (histograms of oriented gradients: Dalal and Triggs, CVPR 2005; King, 2015).
+    """Load dlib's frontal face detector (histograms of oriented gradients: Dalal and Triggs, CVPR 2005; King, 2015).
 
     Args:
-        upsample: how often to double the photo first; faces of 80 pixels are found at 0, of 40 at 1.
+        upsample: how often to double the image first; faces of 80 pixels are found at 0, of 40 at 1.
 
     Returns:
-        A function from a photo (H, W, 3) RGB or (H, W) grey, uint8, to the boxes (N, 4) float64 of its faces: left,
-        top, width and height in photo pixels, from left to right. A box may leave the photo.
+        A function from an image (H, W, 3) RGB or (H, W) grey, uint8, to the boxes (N, 4) float64 of its faces: left,
+        top, width and height in image pixels, from left to right. A box may leave the image.
 
     Raises:
         UserError: dlib is not installed.

@@ -1,22 +1,21 @@
 """Blends of several models, fitted on out-of-fold (OOF) predictions.
 
 Legend: L members of a blend, F faces, K points. A blend knows three rules: the mean of the members, their median
-(each coordinate for itself), or weights fitted on OOF. Where it is asked to, it then corrects the shapes.
+(each coordinate for itself), or weights fitted on OOF. A shape correction may follow.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from scipy.optimize import nnls
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import write_text
 from pipeline.common.paths import Paths
-from pipeline.common.pieces import gather, pieces
+from pipeline.data.folds import read_folds
 from pipeline.data.store import CropStore
 from pipeline.inference.predictions import Predictions, Runs, load_runs
 from pipeline.inference.shape import ShapeCorrection
@@ -27,21 +26,18 @@ SHAPE = "shape.npz"
 
 @dataclass(frozen=True, kw_only=True)
 class Blend:
-    """A fitted rule: what is made of the predictions of L members.
+    """A fitted rule that blends the predictions of L members.
 
     Attributes:
         weights: (L,) summing to 1; None for the median.
-        shape: what is then added to the points; None for nothing.
+        shape: correction of the blended points; None for none.
     """
 
     weights: np.ndarray | None
     shape: ShapeCorrection | None
 
     def apply(self, members: Sequence[Predictions]) -> Predictions:
-        """One prediction of those of the members, which predict the same faces in the same order."""
-        return _piecewise(self._apply, members)
-
-    def _apply(self, members: Sequence[Predictions]) -> Predictions:
+        """Blend the members, which predict the same faces in the same order."""
         found = blend_median(members) if self.weights is None else blend_weighted(members, self.weights)
         return found if self.shape is None else replace(found, points=self.shape.apply(found.points))
 
@@ -80,17 +76,17 @@ def build_ensemble(
 ) -> Ensemble:
     """Blend the models.
 
-    The OOF blend is honest: whatever is fitted, weights or a correction of shapes, is fitted for the faces of a fold on
-    the other folds' OOF predictions (Wolpert, Stacked generalization, 1992). The test blend is fitted on all of them.
+    Weights and shape correction of a fold's faces are fitted on the OOF predictions of the other folds (Wolpert,
+    Stacked generalization, 1992), those of the test faces on all of them.
 
     Args:
-        oof: model → fold → predictions for the faces of that fold.
-        test: model → fold → predictions for all test faces; within a model the mean over the folds is taken first.
-        truth: (F, K, 2) photo pixels, NaN where missing.
+        oof: predictions for the faces of each fold.
+        test: predictions for all test faces; within a model the mean over the folds is taken first.
+        truth: (F, K, 2) image pixels, NaN where missing.
         fold: (F,) the fold of each train face.
         blend: "mean", "median" or "weights".
         ridge: strength of the ridge of a `ShapeCorrection`, None for no correction.
-        flip_indices: (K,) each point's partner in the mirror image, for the correction.
+        flip_indices: (K,) index of each point's counterpart in the mirror image, for the correction.
 
     Raises:
         UserError: a face is predicted twice, or not at all, or by a model that should not, or the members differ in
@@ -99,95 +95,80 @@ def build_ensemble(
     if blend not in BLENDS:
         raise UserError(f"ensemble.blend {blend!r}: choose one of {', '.join(BLENDS)}")
     _check(oof, test, truth, fold)
-    models = list(oof)
-    pooled = [pool_oof(oof[model]) for model in models]
+    models, pooled = list(oof), [pool_oof(parts) for parts in oof.values()]
 
     def fit(rows: np.ndarray) -> Blend:
-        plain = Blend(weights=None if blend == "median" else np.full(len(models), 1 / len(models)), shape=None)
-        weighted = blend == "weights" and len(models) > 1
-        if not weighted and ridge is None:
-            return plain
-        members, known = [member.rows(rows) for member in pooled], gather(truth, rows)
-        if weighted:
-            plain = replace(plain, weights=fit_weights([member.points for member in members], known))
-        if ridge is None:
-            return plain
-        return replace(plain, shape=ShapeCorrection.fit(plain.apply(members).points, known, flip_indices, ridge))
+        return fit_blend([member.rows(rows) for member in pooled], truth[rows], blend, ridge, flip_indices)
 
     by_fold = {int(own): fit(fold != own) for own in np.unique(fold)}
     parts = {own: found.apply([member.rows(fold == own) for member in pooled]) for own, found in by_fold.items()}
     for_test = fit(np.ones(len(fold), bool))
     weights = {"blend": blend, "ridge": ridge}
     if blend != "median":
-        weights["test"] = dict(zip(models, for_test.weights.tolist(), strict=True))
-        weights["oof"] = {str(own): dict(zip(models, found.weights.tolist(), strict=True))
-                          for own, found in by_fold.items()}
-    tests = [average_folds(list(test[model].values())) for model in models]
-    return Ensemble(oof=pool_oof(parts), test=for_test.apply(tests), weights=weights, shape=for_test.shape)
+        shares = {str(own): dict(zip(models, found.weights.tolist(), strict=True))
+                  for own, found in [*by_fold.items(), ("test", for_test)]}
+        weights |= {"test": shares.pop("test"), "oof": shares}
+    blended = for_test.apply([average_folds(list(test[model].values())) for model in models])
+    return Ensemble(oof=pool_oof(parts), test=blended, weights=weights, shape=for_test.shape)
+
+
+def fit_blend(
+    members: Sequence[Predictions], truth: np.ndarray, blend: str, ridge: float | None, flip_indices: np.ndarray | None
+) -> Blend:
+    """Fit a blend on OOF predictions of the same faces by each member; the arguments are those of `build_ensemble`."""
+    weights = None if blend == "median" else np.full(len(members), 1 / len(members))
+    if blend == "weights" and len(members) > 1:
+        weights = fit_weights([member.points for member in members], truth)
+    plain = Blend(weights=weights, shape=None)
+    if ridge is None:
+        return plain
+    return replace(plain, shape=ShapeCorrection.fit(plain.apply(members).points, truth, flip_indices, ridge))
 
 
 def ensemble_files(
-    out: Path, *, crops: Path, folds_file: Path, runs: Path, models: Sequence[str], folds: Sequence[int], blend: str,
+    paths: Paths, models: Sequence[str], folds: Sequence[int], blend: str, *,
     ridge: float | None = None, flip_indices: np.ndarray | None = None,
 ) -> Ensemble:
-    """Blend the prediction files of the models and folds that are named and write `Ensemble.save`'s files to `out`.
+    """Blend the prediction files of the named models and folds and write the files of `Ensemble.save`.
 
     Args:
-        crops: folder of the train part of the crop store; folds_file: the fold table; runs: folder of the run folders.
         blend, ridge, flip_indices: see `build_ensemble`.
     """
-    store = CropStore.open(crops)
+    store = CropStore.open(paths.crops / "train")
     if store.keypoints is None:
-        raise UserError(f"{crops}: the train faces have no points, so nothing can be fitted")
-    oof, test = load_runs(runs, models, folds, "oof"), load_runs(runs, models, folds, "test")
-    fold = read_fold(folds_file, len(store))
+        raise UserError(f"{paths.crops / 'train'}: the train faces have no points, so nothing can be fitted")
+    oof, test = load_runs(paths, models, folds, "oof"), load_runs(paths, models, folds, "test")
+    fold = read_folds(paths.folds, len(store)).fold.to_numpy()
     ensemble = build_ensemble(oof, test, store.keypoints, fold, blend, ridge=ridge, flip_indices=flip_indices)
-    ensemble.save(out)
+    ensemble.save(paths.ensemble)
     return ensemble
 
 
-def read_fold(path: Path, num_faces: int) -> np.ndarray:
-    """(N,) the fold of each train face, from the fold table; a UserError where the table is not that of the crops."""
-    if not path.is_file():
-        raise UserError(f"{path}: not found; run `dvc repro split` (or `python -m stages.split`) first")
-    table = pd.read_csv(path)
-    if not {"face", "fold"} <= set(table) or not np.array_equal(np.sort(table["face"]), np.arange(num_faces)):
-        raise UserError(f"{path}: does not list each of the {num_faces} train faces once; run the split stage again")
-    return table.sort_values("face")["fold"].to_numpy(np.int64)
+def locator_points(paths: Paths, model: str, folds: Sequence[int]) -> dict[str, np.ndarray]:
+    """The points (N, K, 2) by the locator: out of fold for `train`, the mean of its folds for `test`."""
+    oof, test = (load_runs(paths, [model], folds, part)[model] for part in ("oof", "test"))
+    return {"train": pool_oof(oof).points, "test": average_folds(list(test.values())).points}
 
 
 def pool_oof(members: dict[int, Predictions]) -> Predictions:
-    """The predictions of all folds of one model, in the order of the crop store."""
+    """Pool the predictions of all folds of one model, in the order of the crop store."""
     return Predictions.concatenate(list(members.values())).by_face()
 
 
 def average_folds(members: Sequence[Predictions]) -> Predictions:
-    """The mean over the folds of one model, which predict the same faces, in the order of the crop store.
+    """Average the folds of one model, which predict the same faces, in the order of the crop store.
 
     The spread is the root mean square of the folds' own. How far the folds lie apart is not in it, for an OOF
     prediction, with which it will be compared, is that of one fold.
     """
-    def average(members: Sequence[Predictions]) -> Predictions:
-        own = np.stack([member.spread for member in members]).astype(np.float64)
-        mean = blend_weighted(members, np.full(len(members), 1 / len(members)))
-        return replace(mean, spread=np.sqrt(np.square(own).mean(0)))
-
-    return _piecewise(average, [member.by_face() for member in members])
-
-
-def _piecewise(
-    blend: Callable[[Sequence[Predictions]], Predictions], members: Sequence[Predictions]
-) -> Predictions:
-    """What `blend` makes of the members, some faces after others: its float64 arrays need not hold them all."""
-    found = Predictions.empty(members[0].face, members[0].points.shape[1])
-    for piece in pieces(len(found)):
-        part = blend([member.rows(piece) for member in members])
-        found.points[piece], found.spread[piece] = part.points, part.spread
-    return found
+    members = [member.by_face() for member in members]
+    own = np.stack([member.spread for member in members]).astype(np.float64)
+    mean = blend_weighted(members, np.full(len(members), 1 / len(members)))
+    return replace(mean, spread=np.sqrt(np.square(own).mean(0)))
 
 
 def blend_weighted(members: Sequence[Predictions], weights: np.ndarray) -> Predictions:
-    """The weighted mean of L members that predict the same faces in the same order.
+    """Average L members with weights; they predict the same faces in the same order.
 
     The spread is that of a mixture of the members (law of total variance): the root of the weighted mean of each
     member's own squared spread plus its squared distance to the blend.
@@ -204,7 +185,7 @@ def blend_weighted(members: Sequence[Predictions], weights: np.ndarray) -> Predi
 
 
 def blend_median(members: Sequence[Predictions]) -> Predictions:
-    """The median of each coordinate over members that predict the same faces in the same order.
+    """Take the median of each coordinate over members, which predict the same faces in the same order.
 
     The spread is as in `blend_weighted`, with equal weights and around the median.
     """
@@ -216,14 +197,13 @@ def blend_median(members: Sequence[Predictions]) -> Predictions:
 
 
 def fit_weights(points: Sequence[np.ndarray], truth: np.ndarray, rounds: int = 100) -> np.ndarray:
-    """The weights, none negative and summing to 1, with which the members' mean has the least MAE.
+    """Fit the weights, none negative and summing to 1, with which the members' mean has the least MAE.
 
     Least absolute deviations by iteratively reweighted least squares (Schlossmacher, JASA 1973). As the weights sum
     to 1, the blend's error is the blend of the members' errors E (n, L), and each round minimises |√d E w|², d being
     1/|error| of the round before. Its minimum on the simplex is the direction of the non-negative least squares
-    solution of [√d E; 1ᵀ] w = [0; 1], of whose rows only the triangle R of their QR decomposition is kept. The best
-    round counts, single members included, so that the blend is never worse than any of them on the faces it was
-    fitted on.
+    solution of [R; 1ᵀ] w = [0; 1], R being the triangle of the QR decomposition of √d E. The best round counts, single
+    members included, so that the blend is never worse than any of them on the faces it was fitted on.
 
     Args:
         points: (F, K, 2) predictions of each of L members.
@@ -232,27 +212,19 @@ def fit_weights(points: Sequence[np.ndarray], truth: np.ndarray, rounds: int = 1
     Returns:
         (L,) float64.
     """
-    def errors() -> Iterator[np.ndarray]:
-        for piece in pieces(len(truth)):
-            present = np.isfinite(truth[piece]).all(-1)
-            off = [(member[piece].astype(np.float64) - truth[piece])[present].ravel() for member in points]
-            yield np.stack(off, axis=1)  # n L
+    present, equal = np.isfinite(truth).all(-1), np.full(len(points), 1 / len(points))
+    if not present.any():
+        return equal
+    errors = np.stack([(member.astype(np.float64) - truth)[present].ravel() for member in points], axis=1)  # n L
 
     def mean_error(weights: np.ndarray) -> float:
-        return sum(np.abs(part @ weights).sum() for part in errors()) / count
+        return np.abs(errors @ weights).sum() / len(errors)
 
-    equal = np.full(len(points), 1 / len(points))
-    count = sum(map(len, errors()))
-    if not count:
-        return equal
     candidates, weights = [equal, *np.eye(len(points))], equal
     smallest = 1e-6 * np.mean([mean_error(single) for single in candidates[1:]]) + 1e-12
     for _ in range(rounds):
-        triangle = np.empty((0, len(points)))
-        for part in errors():
-            root = 1 / np.sqrt(np.maximum(np.abs(part @ weights), smallest))
-            triangle = np.linalg.qr(np.vstack([triangle, root[:, None] * part]), mode="r")
-        triangle /= np.sqrt(count)
+        root = 1 / np.sqrt(np.maximum(np.abs(errors @ weights), smallest))
+        triangle = np.linalg.qr(root[:, None] * errors, mode="r") / np.sqrt(len(errors))
         found, _ = nnls(np.vstack([triangle, np.ones(len(equal))]), np.append(np.zeros(len(triangle)), 1.0))
         previous, weights = weights, found / found.sum()
         candidates.append(weights)
@@ -262,7 +234,7 @@ def fit_weights(points: Sequence[np.ndarray], truth: np.ndarray, rounds: int = 1
 
 
 def _check(oof: Runs, test: Runs, truth: np.ndarray, fold: np.ndarray) -> None:
-    """A UserError with every way in which the members do not fit each other or the train faces."""
+    """Raise a UserError with every way in which the members do not fit each other or the train faces."""
     problems = []
     for model in oof:
         problems += _oof_problems(model, oof[model], fold)
@@ -274,8 +246,7 @@ def _check(oof: Runs, test: Runs, truth: np.ndarray, fold: np.ndarray) -> None:
         if not np.array_equal(faces, first):
             problems.append(f"{name}: its {len(faces)} test faces are not the {len(first)} of {members[0][0]}, each "
                           "once; run its predict stage again")
-    members += [(f"{model}, fold {own}", part) for model in oof for own, part in oof[model].items()]
-    for name, part in members:
+    for name, part in members + [(f"{model}, fold {own}", part) for model in oof for own, part in oof[model].items()]:
         if part.points.shape[1] != truth.shape[1]:
             problems.append(f"{name}: {part.points.shape[1]} points a face, but the train faces have {truth.shape[1]}; "
                           "train it again")
@@ -284,7 +255,7 @@ def _check(oof: Runs, test: Runs, truth: np.ndarray, fold: np.ndarray) -> None:
 
 
 def _oof_problems(model: str, parts: dict[int, Predictions], fold: np.ndarray) -> list[str]:
-    """What keeps a model's OOF predictions from covering every train face exactly once, each in its own fold."""
+    """Find why a model's OOF predictions do not cover every train face exactly once, each in its own fold."""
     problems = []
     for own, part in parts.items():
         should = np.flatnonzero(fold == own)
@@ -298,9 +269,3 @@ def _oof_problems(model: str, parts: dict[int, Predictions], fold: np.ndarray) -
         problems.append(f"{model}: no OOF predictions for fold {', '.join(map(str, left_out))}, so not every face is "
                       "covered; name every fold in split.folds")
     return problems
-
-
-def locator_points(paths: Paths, model: str, folds: Sequence[int]) -> dict[str, np.ndarray]:
-    """Collect the points (N, K, 2) that a locator found: out of fold for `train`, the mean of its folds for `test`."""
-    oof, test = (load_runs(paths.root / "runs", [model], folds, part)[model] for part in ("oof", "test"))
-    return {"train": pool_oof(oof).points, "test": average_folds(list(test.values())).points}

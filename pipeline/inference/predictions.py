@@ -1,14 +1,18 @@
-"""Predicted points on disk: what every stage after `predict` reads. M: faces predicted, K: points."""
+"""Predicted points in files, which every stage after `predict` reads.
+
+Legend: M faces predicted, K points.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import read_arrays, write_arrays
-from pipeline.common.pieces import gather, scratch
+from pipeline.common.paths import Paths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,8 +21,8 @@ class Predictions:
 
     Attributes:
         face: (M,) int64, row of each face in the crop store (its train part for OOF, its test part for test).
-        points: (M, K, 2) float32, x and y in photo pixels.
-        spread: (M, K) float32, root mean square distance of the single predictions to the point, in photo pixels.
+        points: (M, K, 2) float32, x and y in image pixels.
+        spread: (M, K) float32, root mean square distance of the single predictions to the point, in image pixels.
     """
 
     face: np.ndarray
@@ -39,33 +43,21 @@ class Predictions:
         return len(self.face)
 
     def by_face(self) -> "Predictions":
-        """The same, in the order of the crop store."""
-        if (self.face[1:] >= self.face[:-1]).all():
-            return self
+        """Sort by face, the order of the crop store."""
         return self.rows(np.argsort(self.face, kind="stable"))
 
     def rows(self, rows: np.ndarray | slice) -> "Predictions":
-        """Some of the faces, by position, mask (M,) or slice."""
-        if isinstance(rows, slice):
-            return Predictions(face=self.face[rows], points=self.points[rows], spread=self.spread[rows])
-        return Predictions(face=self.face[rows], points=gather(self.points, rows), spread=gather(self.spread, rows))
-
-    @classmethod
-    def empty(cls, face: np.ndarray, num_points: int) -> "Predictions":
-        """Predictions of these faces, all zero, to be filled in."""
-        return cls(face=face, points=scratch((len(face), num_points, 2)), spread=scratch((len(face), num_points)))
+        """Select some of the faces, by position, mask (M,) or slice."""
+        return Predictions(face=self.face[rows], points=self.points[rows], spread=self.spread[rows])
 
     @classmethod
     def concatenate(cls, parts: Sequence["Predictions"]) -> "Predictions":
-        """The faces of all parts, one part after another."""
-        found, start = cls.empty(np.concatenate([part.face for part in parts]), parts[0].points.shape[1]), 0
-        for part in parts:
-            found.points[start : start + len(part)], found.spread[start : start + len(part)] = part.points, part.spread
-            start += len(part)
-        return found
+        """Join the faces of all parts, one part after another."""
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts])
+                      for name in ("face", "points", "spread")})
 
     def save(self, path: Path) -> None:
-        """Write an npz file, whole or not at all."""
+        """Write an npz file atomically."""
         write_arrays(path, face=self.face, points=self.points, spread=self.spread)
 
     @classmethod
@@ -82,20 +74,19 @@ class Predictions:
 Runs = dict[str, dict[int, Predictions]]  # model → fold → its predictions
 
 
-def load_runs(runs: Path, models: Sequence[str], folds: Sequence[int], part: str) -> Runs:
-    """The `oof` or `test` predictions of every model and fold that is named: `runs/MODEL/foldFOLD/PART.npz`.
+def load_runs(paths: Paths, models: Sequence[str], folds: Sequence[int], part: str) -> Runs:
+    """Read the predictions of the named models and folds; `part` is "oof" or "test".
 
     Raises:
         UserError: every file that is missing or broken.
     """
     found: Runs = {model: {} for model in models}
     problems: list[str] = []
-    for model in models:
-        for fold in folds:
-            try:
-                found[model][fold] = Predictions.load(runs / model / f"fold{fold}" / f"{part}.npz")
-            except UserError as error:
-                problems.extend(error.problems)
+    for model, fold in product(models, folds):
+        try:
+            found[model][fold] = Predictions.load(paths.run(model, fold) / f"{part}.npz")
+        except UserError as error:
+            problems.extend(error.problems)
     if problems:
         raise UserError(*problems)
     return found

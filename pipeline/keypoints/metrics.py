@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.common.errors import UserError
+from pipeline.keypoints.geometry import finite_mean
 
 
 def mae(points: np.ndarray, truth: np.ndarray) -> float:
@@ -145,10 +146,8 @@ def mean_shape_points(keypoints_train: np.ndarray, boxes_train: np.ndarray, boxe
     """
     boxes_train, boxes_eval = (np.asarray(boxes, np.float64)[:, None] for boxes in (boxes_train, boxes_eval))
     relative = (keypoints_train - boxes_train[..., :2]) / boxes_train[..., 2:]
-    present = np.isfinite(relative).all(-1, keepdims=True)
-    count = present.sum(0)
-    mean = np.where(present, relative, 0).sum(0) / np.maximum(count, 1)
-    return boxes_eval[..., :2] + np.where(count > 0, mean, 0.5) * boxes_eval[..., 2:]
+    mean = finite_mean(relative, axis=0)
+    return boxes_eval[..., :2] + np.where(np.isnan(mean), 0.5, mean) * boxes_eval[..., 2:]
 
 
 def mean_shape_oof(keypoints: np.ndarray, boxes: np.ndarray, fold: np.ndarray) -> np.ndarray:

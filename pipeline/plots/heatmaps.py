@@ -43,8 +43,8 @@ def compute_heatmaps(network: nn.Module, codec: Heatmap, store: CropStore, rows:
     which what is below 0 is cut off.
     """
     output = network.eval()(to_images(center_input(store.crops[np.asarray(rows)], store.size))).float()
-    points = codec.decode(output).numpy()
-    return Heatmaps(rows=rows, maps=codec.normalize(output).numpy(), points=points, extent=cell_extent(codec))
+    return Heatmaps(rows=rows, maps=codec.normalize(output).numpy(), points=codec.decode(output).numpy(),
+                    extent=cell_extent(codec))
 
 
 def cell_extent(codec: Heatmap) -> tuple[float, float]:

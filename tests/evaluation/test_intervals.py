@@ -46,7 +46,7 @@ def errors(predictions: Predictions, store: CropStore) -> np.ndarray:
 
 
 @pytest.mark.parametrize("coverage", [0.5, 0.9])
-def test_other_faces_are_held_as_often_as_asked(coverage):
+def test_radii_of_new_faces_reach_coverage(coverage):
     (known, store), (fresh, others) = made_up(0), made_up(1)
     fitted = Intervals.fit(known, store.keypoints, store.faces, coverage)
     held = errors(fresh, others) <= fitted.radii(fresh, others.faces)
@@ -55,14 +55,14 @@ def test_other_faces_are_held_as_often_as_asked(coverage):
     assert np.abs(held[unsure].mean() - held[~unsure].mean()) < 0.06  # though their errors are twice as large
 
 
-def test_the_radius_is_the_smallest_that_holds():
+def test_radii_of_calibration_faces_are_smallest():
     known, store = made_up()
     radii = replace(Intervals.fit(known, store.keypoints, store.faces, 0.9), factor={}).radii(known, store.faces)
     held = (errors(known, store) <= radii * (1 + 1e-9)).sum(axis=0)
     assert (held == np.ceil((N + 1) * 0.9)).all()
 
 
-def test_a_source_with_larger_errors_gets_larger_radii():
+def test_radii_of_harder_source_are_larger():
     (known, store), (fresh, others) = made_up(0), made_up(1)
     hard = [(each.faces.source == "b").to_numpy() for each in (store, others)]
     known, fresh = (
@@ -76,7 +76,7 @@ def test_a_source_with_larger_errors_gets_larger_radii():
     assert set(Intervals.fit(known.rows(few), store.keypoints[few], store.faces[few], 0.9).factor) == {"a"}
 
 
-def test_points_that_few_faces_have_get_no_radius_and_missing_ones_do_not_count():
+def test_radii_of_rare_point_are_infinite():
     known, store = made_up()
     truth = store.keypoints.copy()
     truth[8:, 0] = np.nan  # 8 faces cannot tell what holds for 9 of 10
@@ -92,7 +92,7 @@ def test_points_that_few_faces_have_get_no_radius_and_missing_ones_do_not_count(
     assert np.isnan(mean_radius(radii[:, [0, 2]])).all()
 
 
-def test_the_radii_of_a_fold_do_not_know_its_truth():
+def test_cross_radii_of_fold_do_not_use_its_truth():
     known, store = made_up()
     fold = np.arange(N) % 3
     before = cross_radii(known, store.keypoints, store.faces, fold, 0.9)
@@ -103,7 +103,7 @@ def test_the_radii_of_a_fold_do_not_know_its_truth():
     assert (after[fold != 1] > before[fold != 1]).all()
 
 
-def test_coverage_by_region_and_source():
+def test_measure_coverage_by_region_and_source():
     known, store = made_up()
     truth = store.keypoints.copy()
     truth[5] = np.nan
@@ -118,14 +118,14 @@ def test_coverage_by_region_and_source():
     assert f"90% intervals hold {held[use].mean():.1%} of the out-of-fold points (regions " in describe_coverage(found)
 
 
-def test_too_few_faces_are_said():
+def test_describe_coverage_of_too_few_faces_says_so():
     known, store = made_up(count=6)
     found = measure_coverage(known, store, np.arange(6) % 2, {}, 0.9)
     assert found["radius"] is None
     assert describe_coverage(found) == "intervals: too few faces to fit them on"
 
 
-def test_the_least_certain_faces_come_first():
+def test_review_table_lists_least_certain_first():
     _, store = made_up(count=40)
     faces, size = store.faces.head(4), face_size(store.faces.head(4))
     radius = np.array([0.1, 0.4, 0.3, 0.02]) * size
@@ -137,13 +137,13 @@ def test_the_least_certain_faces_come_first():
     assert review_table(faces, radius, np.array([np.nan])).empty
 
 
-def test_quantiles_leave_out_what_is_missing():
+def test_conformal_quantile_ignores_nan():
     values = np.array([np.nan, 4.0, 1.0, np.nan, 3.0, 2.0, np.nan])
     assert conformal_quantile(values, 0.6) == 3
     assert conformal_quantile(values, 0.9) == np.inf  # of four values none is large enough
 
 
-def test_both_tables_are_written(tmp_path):
+def test_write_intervals_writes_both_tables(tmp_path):
     (oof, store), (test, others) = made_up(0), made_up(1, count=1050)  # more than are written at once
     said = write_intervals(tmp_path / "i.csv", tmp_path / "r.csv", oof=oof, test=test, train=store, faces=others.faces,
                            coverage=0.9)

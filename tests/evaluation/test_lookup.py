@@ -22,7 +22,7 @@ def table():
     return read_lookup(FIXTURE, IMAGES, NAMES)
 
 
-def test_rows_are_those_of_the_table_in_its_order(tmp_path, table):
+def test_write_lookup_follows_table_order(tmp_path, table):
     write(tmp_path / "s.csv", POINTS, table)
     assert (tmp_path / "s.csv").read_text() == (
         "RowId,Location\n1,0.5\n2,1.5\n3,4.5\n4,5.5\n5,28.5\n6,29.5\n7,15.5\n8,14.5\n"
@@ -30,13 +30,13 @@ def test_rows_are_those_of_the_table_in_its_order(tmp_path, table):
     assert "8 rows of the lookup table in order, all finite; 3 of 3 faces" in check(tmp_path / "s.csv", FACES, table)
 
 
-def test_faces_in_another_order_are_found_by_their_id(tmp_path):
+def test_write_faces_in_other_order_uses_image_id(tmp_path):
     table = read_lookup(FIXTURE, ["test/3", "test/1", "test/2"], NAMES)
     write(tmp_path / "s.csv", POINTS[[2, 0, 1]], table)
     assert (tmp_path / "s.csv").read_text().split()[1:4] == ["1,0.5", "2,1.5", "3,4.5"]
 
 
-def test_nothing_is_clipped_to_the_photo(tmp_path, table):
+def test_write_point_outside_image_is_not_clipped(tmp_path, table):
     points = POINTS.copy()
     points[0, 0] = [-3, 98.25]
     write(tmp_path / "s.csv", points, table)
@@ -49,10 +49,10 @@ def test_nothing_is_clipped_to_the_photo(tmp_path, table):
         ":2: ImageId '4' is not among the 3 test faces",
         ":3: FeatureName 'nose_tip' is not a point of the skeleton with _x or _y; its names are set by data.skeleton"]),
     ("RowId,ImageId,FeatureName,Location\n", [":1: has a header, but no rows"]),
-    ("", [": is empty; CSV is expected"]),
-    (None, [": cannot be read (No such file or directory); check the path"]),
+    ("", [":1: no column RowId, ImageId, FeatureName; Kaggle's IdLookupTable.csv is expected"]),
+    (None, [": not found; name a file that exists, or run `dvc repro submit`"]),
 ])
-def test_tables_that_do_not_fit(tmp_path, text, problems):
+def test_read_lookup_bad_table_is_named(tmp_path, text, problems):
     path = tmp_path / "table.csv"
     if text is not None:
         path.write_text(text)
@@ -61,7 +61,7 @@ def test_tables_that_do_not_fit(tmp_path, text, problems):
     assert [problem.replace(str(path), "") for problem in caught.value.problems] == problems
 
 
-def test_many_problems_are_counted(tmp_path):
+def test_read_lookup_many_problems_are_counted(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("RowId,ImageId,FeatureName\n" + "1,9,nose_tip_x\n" * 20)
     with pytest.raises(UserError) as caught:
@@ -76,7 +76,7 @@ def test_many_problems_are_counted(tmp_path):
     (lambda lines: [*lines[:2], lines[3], lines[2], *lines[4:]], "line 3: RowId is '3', but must be 2"),
     (lambda lines: [*lines[:2], "2,", *lines[3:]], "line 3: Location is '', not a finite number"),
 ])
-def test_problems_of_a_submission(tmp_path, table, change, message):
+def test_check_bad_layout_is_named(tmp_path, table, change, message):
     path = tmp_path / "s.csv"
     write(path, POINTS, table)
     path.write_text("\n".join(change(path.read_text().split())))
@@ -84,13 +84,13 @@ def test_problems_of_a_submission(tmp_path, table, change, message):
         check(path, FACES, table)
 
 
-def test_numbers_that_are_not_photo_pixels_are_caught(tmp_path, table):
+def test_check_other_pixels_are_refused(tmp_path, table):
     write(tmp_path / "s.csv", POINTS / 96 - 1, table)
     with pytest.raises(UserError, match="of 3 faces .* look normalised"):
         check(tmp_path / "s.csv", FACES, table)
 
 
-def test_points_that_are_not_finite_are_not_written(tmp_path, table):
+def test_write_not_finite_is_refused(tmp_path, table):
     points = POINTS.copy()
     points[1, 1] = np.nan
     with pytest.raises(UserError, match="the first is face 1"):

@@ -11,14 +11,16 @@ import pandas as pd
 import pytest
 
 from pipeline.common.errors import UserError
+from pipeline.common.paths import Paths
 from pipeline.data.annotations import BOX
 from pipeline.data.crops import AFFINE
 from pipeline.data.store import CropStore
-from pipeline.evaluation.report import write_report
+from pipeline.evaluation.report import Member, write_report
 from pipeline.evaluation.results import (
     Candidate,
+    Results,
     build_metrics,
-    format_table,
+    format_scores,
     load_history,
     load_results,
     save_metrics,
@@ -59,9 +61,10 @@ def write_store(folder: Path, keypoints: np.ndarray | None, count: int) -> None:
 def run(tmp_path: Path) -> Path:
     """Two models, folds 4 and 1, four train and two test faces; test predictions are 1 and 5 px off."""
     truth = np.repeat(SHAPE[None], 4, axis=0)
-    write_store(tmp_path / "crops" / "train", truth, 4)
-    write_store(tmp_path / "crops" / "test", None, 2)
-    pd.DataFrame({"face": range(4), "group": range(4), "fold": FOLD}).to_csv(tmp_path / "folds.csv", index=False)
+    write_store(tmp_path / "data" / "crops" / "train", truth, 4)
+    write_store(tmp_path / "data" / "crops" / "test", None, 2)
+    folds = pd.DataFrame({"face": range(4), "group": range(4), "fold": FOLD})
+    folds.to_csv(tmp_path / "data" / "folds.csv", index=False)
     write(tmp_path / "solution.csv", truth[:2])
     for model, offset in OFFSETS.items():
         for fold, off in ((4, 1), (1, 5)):
@@ -74,18 +77,20 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def names(run: Path) -> dict:
-    return {"crops": run / "crops", "folds_file": run / "folds.csv", "runs": run / "runs", "models": ["a", "b"],
-            "folds": [4, 1]}
+NAMES = (["a", "b"], [4, 1])
 
 
-def blend(run: Path) -> None:
-    ensemble_files(run / "ensemble", **names(run) | {"crops": run / "crops" / "train"}, blend="mean")
+def load(run: Path, solution: bool = True) -> Results:
+    return load_results(Paths(root=run), *NAMES, run / "solution.csv" if solution else None)
 
 
-def test_metrics_by_hand(run: Path) -> None:
+def blend(run: Path, rule: str = "mean") -> None:
+    ensemble_files(Paths(root=run), *NAMES, rule)
+
+
+def test_build_metrics_equals_hand_computed(run: Path) -> None:
     blend(run)
-    results = load_results(**names(run), ensemble=run / "ensemble", solution=run / "solution.csv")
+    results = load(run)
     metrics = build_metrics(results, SKELETON.eyes)
     assert list(metrics) == ["ensemble", "models", "baseline"]
     assert metrics["models"]["a"]["mae_folds"] == [1, 3]
@@ -100,10 +105,10 @@ def test_metrics_by_hand(run: Path) -> None:
     assert json.loads((run / "metrics.json").read_text()) == metrics
 
 
-def test_table_has_every_model_and_fold(run: Path) -> None:
+def test_format_scores_has_every_model_and_fold(run: Path) -> None:
     blend(run)
-    results = load_results(**names(run), ensemble=run / "ensemble", solution=run / "solution.csv")
-    lines = format_table(build_metrics(results, SKELETON.eyes), [4, 1]).splitlines()
+    results = load(run)
+    lines = format_scores(build_metrics(results, SKELETON.eyes), [4, 1]).splitlines()
     assert lines[0].split() == ["MAE,", "px", "fold", "4", "fold", "1", "mean", "±", "sd", "OOF", "test"]
     assert lines[2].split() == ["a", "1.000", "3.000", "2.000", "±", "1.414", "2.000", "3.000"]
     assert lines[4].split() == ["ensemble", "0.000", "1.000", "0.500", "±", "0.707", "0.500", "3.000"]
@@ -113,87 +118,87 @@ def test_table_has_every_model_and_fold(run: Path) -> None:
     assert len({len(line) for line in lines[:5]}) == 1
 
 
-def test_without_a_solution_and_without_eyes_there_is_no_such_score(run: Path) -> None:
+def test_build_metrics_without_solution_has_no_test_score(run: Path) -> None:
     blend(run)
-    keypoints = np.load(run / "crops" / "train" / "keypoints.npy")
+    keypoints = np.load(run / "data" / "crops" / "train" / "keypoints.npy")
     keypoints[2:, 0] = np.nan
-    np.save(run / "crops" / "train" / "keypoints.npy", keypoints)
-    metrics = build_metrics(load_results(**names(run), ensemble=run / "ensemble", solution=None), SKELETON.eyes)
+    np.save(run / "data" / "crops" / "train" / "keypoints.npy", keypoints)
+    metrics = build_metrics(load(run, solution=False), SKELETON.eyes)
     assert "test_mae" not in metrics["ensemble"]
     assert metrics["ensemble"]["nme_folds"] == [0, None]
     assert metrics["ensemble"]["nme_sd"] is None
     save_metrics(run / "metrics.json", metrics)
-    assert "–" in format_table(metrics, [4, 1])
+    assert "–" in format_scores(metrics, [4, 1])
 
 
-def test_points_without_eyes_have_a_table_less_and_null_in_the_file(run: Path) -> None:
+def test_build_metrics_without_eyes_has_no_nme(run: Path) -> None:
     blend(run)
-    metrics = build_metrics(load_results(**names(run), ensemble=run / "ensemble", solution=run / "solution.csv"), None)
+    metrics = build_metrics(load(run), None)
     save_metrics(run / "metrics.json", metrics)
     assert json.loads((run / "metrics.json").read_text())["ensemble"]["nme"] is None
     assert metrics["ensemble"]["test_nme"] is None and metrics["ensemble"]["test_rmse"] == 3
     assert [heads[0] for heads, _ in tables(metrics, [4, 1])] == ["MAE, px", "RMSE, px"]
-    assert "NME" not in format_table(metrics, [4, 1])
+    assert "NME" not in format_scores(metrics, [4, 1])
 
 
-def test_no_test_faces_at_all(run: Path) -> None:
-    shutil.rmtree(run / "crops" / "test")
-    write_store(run / "crops" / "test", None, 0)
+def test_load_results_without_test_faces_scores_oof(run: Path) -> None:
+    shutil.rmtree(run / "data" / "crops" / "test")
+    write_store(run / "data" / "crops" / "test", None, 0)
     for path in (run / "runs").glob("*/*/test.npz"):
         Predictions(face=[], points=np.zeros((0, 2, 2)), spread=np.zeros((0, 2))).save(path)
     for rule in ("mean", "median", "weights"):
-        ensemble_files(run / "ensemble", **names(run) | {"crops": run / "crops" / "train"}, blend=rule)
-        results = load_results(**names(run), ensemble=run / "ensemble", solution=None)
+        blend(run, rule)
+        results = load(run, solution=False)
         assert results.ensemble.test.shape == results.models["a"].test.shape == results.baseline.test.shape == (0, 2, 2)
         assert build_metrics(results, SKELETON.eyes)["models"]["a"]["mae"] == 2
 
 
-def test_history_is_that_of_the_named_runs_and_all_problems_are_listed(run: Path) -> None:
-    history = load_history(run / "runs", ["b", "a"], [1])
+def test_load_history_missing_files_are_all_named(run: Path) -> None:
+    history = load_history(Paths(root=run), ["b", "a"], [1])
     assert history["run"].tolist() == ["b/fold1", "b/fold1", "a/fold1", "a/fold1"]
     assert list(history)[:4] == ["run", "model", "fold", "epoch"]
     (run / "runs" / "a" / "fold4" / "history.csv").write_text("")
     with pytest.raises(UserError) as caught:
-        load_history(run / "runs", ["a", "c"], [4])
+        load_history(Paths(root=run), ["a", "c"], [4])
     assert [problem.split("history.csv: ")[1][:9] for problem in caught.value.problems] == ["no traini", "not found"]
 
 
-def test_report_shows_every_picture_and_every_table(run: Path) -> None:
+def test_write_report_shows_every_picture_and_table(run: Path) -> None:
     blend(run)
-    results = load_results(**names(run), ensemble=run / "ensemble", solution=run / "solution.csv")
+    results = load(run)
     metrics = build_metrics(results, SKELETON.eyes)
-    params, trained = load_params(SAMPLE), {}
+    params, members = load_params(SAMPLE), {}
     for name, like in (("a", "resnet"), ("b", "unet")):
         model = params.models[like]
         description = {"network": model.network.model_dump(), "codec": model.codec.model_dump(),
                        "num_points": 2, "channels": 1, "size": 32}
-        trained[name] = run / "runs" / name / "fold4"
-        save_model(trained[name], build_model(**description)[0], description)
+        folder, store = run / "runs" / name / "fold4", results.train if name == "a" else replace(results.train)
+        save_model(folder, build_model(**description)[0], description)
+        members[name] = Member(run=folder, store=store, augmentation=params.augment)
     (run / "reports" / "pictures").mkdir(parents=True)
     (run / "reports" / "pictures" / "of-a-model-that-is-gone.png").touch()
-    write_report(run / "reports", results, metrics, load_history(run / "runs", ["a", "b"], [4, 1]), SKELETON,
-                 trained=trained, augmentation=params.augment.model_dump(),
-                 aligned={"b": (results.train, params.augmentation("unet"))})
+    write_report(run / "reports", results, metrics, load_history(Paths(root=run), ["a", "b"], [4, 1]), SKELETON,
+                 params.augment, members)
     page = (run / "reports" / "index.html").read_text()
     drawn = {file.name for file in (run / "reports" / "pictures").iterdir()}
     assert drawn == {
         "curves.png", "histogram.png", "points.png", "worst.png", "best.png", "test.png", "samples.png",
         "samples-b.png", "filters-a.png", "filters-b.png", "heatmaps-b.png"}
-    assert set(re.findall(r"<img src='pictures/([^']+)'", page)) == drawn
+    assert set(re.findall(r'<img src="pictures/([^"]+)"', page)) == drawn
     assert page.count("<table>") == len(tables(metrics, [4, 1])) >= 2
     assert "<td>ensemble</td><td>0.000</td><td>1.000</td>" in page
     assert "http" not in page
 
 
-def test_report_without_test_faces_has_no_picture_of_them(run: Path) -> None:
+def test_write_report_without_test_faces_omits_them(run: Path) -> None:
     blend(run)
-    results = load_results(**names(run), ensemble=run / "ensemble", solution=run / "solution.csv")
+    results = load(run)
     none = replace(results.test, crops=results.test.crops[:0], photos=results.test.photos[:0],
                    faces=results.test.faces[:0])
     nothing = {name: Candidate(oof=found.oof, test=found.test[:0]) for name, found in results.models.items()}
     results = replace(results, test=none, models=nothing, solution=None)
-    history = load_history(run / "runs", ["a"], [4])
-    write_report(run / "reports", results, build_metrics(results, SKELETON.eyes), history, SKELETON, trained={},
-                 augmentation=load_params(SAMPLE).augment.model_dump(), aligned={})
+    history = load_history(Paths(root=run), ["a"], [4])
+    write_report(run / "reports", results, build_metrics(results, SKELETON.eyes), history, SKELETON,
+                 load_params(SAMPLE).augment, {})
     assert not (run / "reports" / "pictures" / "test.png").exists()
     assert "test.png" not in (run / "reports" / "index.html").read_text()

@@ -23,7 +23,7 @@ def lines_of(path: Path) -> list[str]:
     return path.read_text().splitlines()
 
 
-def test_layout_byte_by_byte(tmp_path: Path) -> None:
+def test_write_equals_known_bytes(tmp_path: Path) -> None:
     path = tmp_path / "new" / "submission.csv"
     write(path, np.array([[[1.5, -2.25], [0.1, 4]], [[5, 6], [7, 1234.5678]]]))
     assert path.read_text() == (
@@ -32,13 +32,13 @@ def test_layout_byte_by_byte(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["submission.csv"]
 
 
-def test_nothing_is_rounded(tmp_path: Path) -> None:
+def test_write_round_trip_is_exact(tmp_path: Path) -> None:
     points = np.random.default_rng(0).uniform(-10, 4000, (50, 68, 2)).astype(np.float32)
     write(tmp_path / "s.csv", points)
     assert (read_solution(tmp_path / "s.csv", 50, 68) == points).all()
 
 
-def test_predictions_are_read_in_the_order_of_the_faces(tmp_path: Path) -> None:
+def test_read_predictions_unsorted_sorts_by_face(tmp_path: Path) -> None:
     order, path = np.array([2, 0, 1]), tmp_path / "test.npz"
     Predictions(face=order, points=POINTS[order], spread=np.zeros((3, 2))).save(path)
     assert (read_predictions(path, 3).points == POINTS).all()
@@ -49,15 +49,14 @@ def test_predictions_are_read_in_the_order_of_the_faces(tmp_path: Path) -> None:
         read_predictions(path, 3)
 
 
-def test_without_test_faces_there_is_only_the_header(tmp_path: Path) -> None:
+def test_write_without_faces_writes_header(tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
     write(path, np.empty((0, 68, 2), np.float32))
     assert path.read_text() == "Id,Predicted\n"
     assert "0 faces × 68 points = 0 rows" in check(path, FACES[:0], 68)
 
 
-def test_points_that_are_not_finite_are_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.common.pieces.PIECE", 1)
+def test_write_not_finite_is_refused(tmp_path: Path) -> None:
     points = POINTS.copy()
     points[1:, 1, 0] = np.nan
     with pytest.raises(UserError, match="2 faces have points that are not finite, the first is face 1;"):
@@ -65,7 +64,7 @@ def test_points_that_are_not_finite_are_not_written(tmp_path: Path, monkeypatch:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_good_file_passes(tmp_path: Path) -> None:
+def test_check_good_file_passes(tmp_path: Path) -> None:
     write(tmp_path / "s.csv", POINTS)
     assert "3 faces × 2 points = 12 rows in order, all finite" in check(tmp_path / "s.csv", FACES, 2)
 
@@ -82,12 +81,12 @@ def test_a_good_file_passes(tmp_path: Path) -> None:
         (lambda lines: [*lines[:3], "2,nan", *lines[4:]], ["line 4: Predicted is 'nan', not a finite"]),
         (lambda lines: [*lines[:3], "2,-inf", *lines[4:]], ["line 4: Predicted is '-inf', not a finite"]),
         (lambda lines: [*lines[:3], "2,", *lines[4:]], ["line 4: Predicted is '', not a finite"]),
-        (lambda lines: [*lines[:3], "2,x", *lines[4:]], ["line 4: Predicted is 'x', not a number"]),
+        (lambda lines: [*lines[:3], "2,x", *lines[4:]], ["line 4: Predicted is 'x', not a finite number"]),
         (lambda lines: [*lines[:3], "2,1,5", *lines[4:]], ["line 4: 3 fields, but must be 2"]),
         (lambda lines: [], ["the header is ''", "0 rows after the header"]),
     ],
 )
-def test_problems_of_layout_are_all_named(tmp_path: Path, change, messages: list[str]) -> None:
+def test_check_bad_layout_names_all_problems(tmp_path: Path, change, messages: list[str]) -> None:
     path = tmp_path / "s.csv"
     write(path, POINTS)
     path.write_text("\n".join(change(lines_of(path))))
@@ -98,7 +97,7 @@ def test_problems_of_layout_are_all_named(tmp_path: Path, change, messages: list
     assert len(set(caught.value.problems)) == len(caught.value.problems) < 13
 
 
-def test_many_problems_are_counted_and_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_check_many_problems_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
     write(path, POINTS)
     path.write_text(path.read_text().replace("Id,", "ID,").replace("\n", "\n1"))
@@ -116,17 +115,17 @@ def test_many_problems_are_counted_and_a_missing_file_is_named(tmp_path: Path) -
         (lambda points: points[..., ::-1], "x and y look swapped"),
         (lambda points: (points - BOXES[:, None, :2]) / BOXES[:, None, 2:], "look normalised"),
         (lambda points: points - BOXES[:, None, :2], "counted from the box"),
-        (lambda points: transform(crop_affine(BOXES, size=128, margin=1.4), points), "are the numbers in photo pixels"),
+        (lambda points: transform(crop_affine(BOXES, size=128, margin=1.4), points), "are the numbers in image pixels"),
         (lambda points: points[[1, 2, 0]], "the faces in the order of the test annotations"),
     ],
 )
-def test_numbers_that_are_not_photo_pixels_are_caught(tmp_path: Path, wrong, message: str) -> None:
+def test_check_other_pixels_are_refused(tmp_path: Path, wrong, message: str) -> None:
     write(tmp_path / "s.csv", wrong(POINTS))
     with pytest.raises(UserError, match=message):
         check(tmp_path / "s.csv", FACES, 2)
 
 
-def test_a_solution_may_lack_points(tmp_path: Path) -> None:
+def test_read_solution_empty_cells_are_nan(tmp_path: Path) -> None:
     path = tmp_path / "solution.csv"
     write(path, POINTS)
     lines = lines_of(path)
@@ -138,7 +137,7 @@ def test_a_solution_may_lack_points(tmp_path: Path) -> None:
         read_solution(path, 4, 2)
 
 
-def test_on_the_real_competition_truth_passes_and_each_mistake_fails(ibug: Path, tmp_path: Path) -> None:
+def test_check_of_real_data_refuses_each_mistake(ibug: Path, tmp_path: Path) -> None:
     annotations = dlib_xml.read(ibug / "labels_ibug_300W_train.xml", 68)
     faces, points, path = annotations.faces[::9], annotations.keypoints[::9], tmp_path / "s.csv"
     boxes = faces[BOX].to_numpy()

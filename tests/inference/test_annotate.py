@@ -13,14 +13,15 @@ from click.testing import CliRunner
 from ruamel.yaml import YAML
 
 from pipeline.common.errors import UserError
+from pipeline.common.paths import Paths
 from pipeline.data.annotations import BOX, csv_points, dlib_xml
 from pipeline.data.crops import write_crops
 from pipeline.data.store import CropStore
-from pipeline.inference.annotate import choose_members, name_photos
-from pipeline.inference.predict import predict_points
+from pipeline.inference.annotate import choose_members, name_images
+from pipeline.inference.predict import load_predictor
 from pipeline.inference.shape import ShapeCorrection
 from pipeline.models import build_model
-from pipeline.models.checkpoint import load_model, save_model
+from pipeline.models.checkpoint import save_model
 from pipeline.models.device import make_runtime
 from pipeline.params import load_params
 from stages.annotate import main
@@ -74,13 +75,13 @@ def predictions(name, fold, faces):
     """(N, 68, 2) points by one fold, the pipeline's own way."""
     params = load_params(Path("params.yaml"))
     write_crops(faces, Path("photos"), Path("crops"), params.crop, jobs=1)
-    network, codec, _ = load_model(Path(f"runs/{name}/fold{fold}"))
     store = CropStore.open(Path("crops"))
-    return predict_points(network, codec, store, range(len(store)), flip_indices=params.data.get_skeleton().flip,
-                          runtime=make_runtime("cpu", "float32"), **params.predict.model_dump())[0].astype(np.float64)
+    predictor = load_predictor(Paths().run(name, fold), store, flip_indices=params.data.get_skeleton().flip,
+                               runtime=make_runtime("cpu", "float32"), tta=params.predict)
+    return predictor.predict(store, range(len(store))).points.astype(np.float64)
 
 
-def test_the_ensembles_points_come_back_from_both_files(inside):
+def test_annotate_with_ensemble_writes_readable_csv_and_xml(inside):
     faces = boxed_faces()
     photos = [f"photos/{image}" for image in dict.fromkeys(faces.faces.image)]
     result = annotate(*photos, "--boxes", "photos/test.xml")
@@ -89,7 +90,7 @@ def test_the_ensembles_points_come_back_from_both_files(inside):
                  for name, share in WEIGHTS["test"].items())
     from_xml, from_csv = dlib_xml.read(Path("annotated/points.xml"), 68), csv_points.parse(Path("annotated/points.csv"))
     assert not from_csv[1]
-    root = name_photos([Path(photo) for photo in photos])[0]
+    root = name_images([Path(photo) for photo in photos])[0]
     order = [face for image in dict.fromkeys(faces.faces.image) for face in np.flatnonzero(faces.faces.image == image)]
     for found in (from_xml, from_csv[0]):
         np.testing.assert_allclose(found.keypoints, wanted[order], atol=2e-3)
@@ -103,7 +104,7 @@ def test_the_ensembles_points_come_back_from_both_files(inside):
     assert not list(Path("annotated").glob("*.partial"))
 
 
-def test_one_model_and_one_fold_of_it(inside):
+def test_annotate_with_one_model_averages_chosen_folds(inside):
     faces = boxed_faces()
     faces = type(faces)(faces=faces.faces[:1], keypoints=None)
     photo = f"photos/{faces.faces.image[0]}"
@@ -117,7 +118,7 @@ def test_one_model_and_one_fold_of_it(inside):
         np.testing.assert_allclose(found.keypoints[0], wanted[0], atol=2e-3)
 
 
-def test_a_median_ensemble_a_corrected_one_and_a_model_of_no_weight(inside):
+def test_annotate_with_each_blend_applies_its_rule(inside):
     faces = boxed_faces()
     faces = type(faces)(faces=faces.faces[:1], keypoints=None)
     call = [f"photos/{faces.faces.image[0]}", "--boxes", "photos/test.xml"]
@@ -155,7 +156,7 @@ def spoil(name):
         (["PHOTO", "--box", "9,9,30,30", "--out", "file"], None, ["file"]),
     ],
 )
-def test_bad_calls_say_what_to_do_and_write_nothing(inside, args, spoiled, messages):
+def test_annotate_bad_call_says_what_to_do_and_writes_nothing(inside, args, spoiled, messages):
     if spoiled:
         spoil(spoiled)
     photo = f"photos/{boxed_faces().faces.image[0]}"
@@ -167,14 +168,14 @@ def test_bad_calls_say_what_to_do_and_write_nothing(inside, args, spoiled, messa
     assert not Path("annotated").exists()
 
 
-def test_without_boxes_and_detector_the_choices_are_named(inside, monkeypatch):
+def test_annotate_without_boxes_or_detector_names_choices(inside, monkeypatch):
     monkeypatch.setitem(sys.modules, "dlib", None)
     result = annotate(f"photos/{boxed_faces().faces.image[0]}")
     assert result.exit_code == 1
     assert all(choice in result.output for choice in ("--boxes", "--box LEFT,TOP,WIDTH,HEIGHT", "[detect]"))
 
 
-def test_photos_without_a_face_are_named_and_fail_only_together(inside, monkeypatch):
+def test_annotate_image_without_face_is_named_and_skipped(inside, monkeypatch):
     first, second = [f"photos/{image}" for image in dict.fromkeys(boxed_faces().faces.image)][:2]
     answers = iter([np.array([[9.0, 9, 30, 30]]), np.empty((0, 4)), np.empty((0, 4))])
     monkeypatch.setattr("pipeline.inference.boxes.load_detector", lambda: lambda photo: next(answers))
@@ -186,10 +187,10 @@ def test_photos_without_a_face_are_named_and_fail_only_together(inside, monkeypa
     assert result.exit_code == 1 and "no face found in any photo" in result.output
 
 
-def test_models_of_other_crops_or_points_are_refused(inside):
+def test_annotate_model_of_other_crops_or_points_is_refused(inside):
     photo = f"photos/{boxed_faces().faces.image[0]}"
     editor = YAML()
-    for section, key, value, message in (("crop", "size", 64, "crops of 32 pixels"),
+    for section, key, value, message in (("crop", "size", 64, "other crops: of 32 pixels"),
                                          ("data", "skeleton", "kaggle15", "trained on 68 points")):
         values = editor.load(ROOT / "presets" / "sample.yaml")
         values["crop"]["size"] = 32
@@ -199,21 +200,22 @@ def test_models_of_other_crops_or_points_are_refused(inside):
         assert result.exit_code == 1 and message in result.output, result.output
 
 
-def test_an_ensemble_of_other_models_is_refused(tmp_path):
-    (tmp_path / "weights.json").write_text(json.dumps(WEIGHTS))
+def test_choose_members_ensemble_of_other_models_is_refused(tmp_path):
+    (tmp_path / "ensemble").mkdir()
+    (tmp_path / "ensemble" / "weights.json").write_text(json.dumps(WEIGHTS))
     with pytest.raises(UserError, match="blends resnet, unet, but the params train unet"):
-        choose_members(tmp_path, tmp_path, ["unet"], [0])
+        choose_members(Paths(root=tmp_path), ["unet"], [0])
 
 
-def test_names_are_relative_to_the_deepest_folder_of_all(tmp_path, monkeypatch):
+def test_name_images_in_several_folders_is_relative_to_deepest(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    root, names = name_photos([Path("x/a.jpg"), Path("../b.jpg"), tmp_path / "x" / "y" / "a.jpg"])
+    root, names = name_images([Path("x/a.jpg"), Path("../b.jpg"), tmp_path / "x" / "y" / "a.jpg"])
     assert root == tmp_path.parent
     assert list(names.values()) == [f"{tmp_path.name}/x/a.jpg", "b.jpg", f"{tmp_path.name}/x/y/a.jpg"]
-    assert name_photos([Path("x/a.jpg")])[1] == {Path("x/a.jpg"): "a.jpg"}
+    assert name_images([Path("x/a.jpg")])[1] == {Path("x/a.jpg"): "a.jpg"}
 
 
-def test_a_photo_is_never_overwritten(inside):
+def test_annotate_picture_over_image_is_refused(inside):
     photo = Path("photos", boxed_faces().faces.image[0])
     other = photo.with_name(f"{photo.name}.png")
     shutil.copy(photo, other)

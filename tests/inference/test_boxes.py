@@ -33,13 +33,13 @@ def table(*rows: str, head: str = "image,left,top,width,height") -> Path:
     return Path("boxes.csv")
 
 
-def test_boxes_from_the_call_may_leave_the_photo_and_have_fractions(photos: Path) -> None:
+def test_find_boxes_of_call_may_leave_image(photos: Path) -> None:
     found, notes = find_boxes([Path("a.png")], ["1,2,30,40", "-5,-6.5,10,10"], None)
     np.testing.assert_array_equal(found[Path("a.png")], [[1, 2, 30, 40], [-5, -6.5, 10, 10]])
     assert not notes
 
 
-def test_a_file_names_photos_as_the_call_does_or_from_where_it_lies(photos: Path) -> None:
+def test_find_boxes_of_file_matches_paths_and_bare_names(photos: Path) -> None:
     file = table("a.png,1,2,3,4", "sub/b.png,5,6,7,8", "b.png,0,0,9,9", "a.png,2,2,3,4", "c.png,1,1,1,1")
     called = [photos / "a.png", Path("sub/b.png"), photos / "b.png"]
     found, notes = find_boxes(called, [], file)
@@ -48,14 +48,14 @@ def test_a_file_names_photos_as_the_call_does_or_from_where_it_lies(photos: Path
     assert notes == ["boxes.csv: boxes of 1 other photos left out"]
 
 
-def test_any_annotation_file_with_boxes_will_do(photos: Path) -> None:
+def test_find_boxes_of_annotation_file_reads_its_boxes(photos: Path) -> None:
     Path("x.xml").write_text("<dataset><images><image file='a.png'><box left='1' top='2' width='9' height='8'/>"
                              "</image></images></dataset>")
     found, _ = find_boxes([Path("a.png")], [], Path("x.xml"))
     assert found[Path("a.png")].tolist() == [[1, 2, 9, 8]]
 
 
-def test_every_problems_is_said_with_its_line(photos: Path) -> None:
+def test_find_boxes_bad_rows_are_named_by_line(photos: Path) -> None:
     file = table("a.png,1,2,0,4", "a.png,1,2,x,4", "b.png,50,0,9,9", "a.png,,,,")
     found = problems([Path("a.png"), Path("b.png"), Path("gone.png")], [], file)
     text = "\n".join(found)
@@ -76,24 +76,24 @@ def test_every_problems_is_said_with_its_line(photos: Path) -> None:
         (["a.png", "b.png"], ["1,2,3,4"], "--box is for one photo, but there are 2"),
     ],
 )
-def test_bad_boxes_in_the_call(photos: Path, names: list[str], boxes: list[str], message: str) -> None:
+def test_find_boxes_bad_box_of_call_is_named(photos: Path, names: list[str], boxes: list[str], message: str) -> None:
     assert message in "\n".join(problems([Path(name) for name in names], boxes, None))
 
 
-def test_a_photo_without_a_box_in_the_file_and_files_that_are_none(photos: Path) -> None:
+def test_find_boxes_incomplete_or_unknown_file_is_named(photos: Path) -> None:
     assert problems([Path("a.png"), Path("b.png")], [], table("a.png,1,2,3,4")) == ["boxes.csv: has no box for b.png"]
     assert "cannot be read" in problems([Path("a.png")], [], Path("none.csv"))[0]
     assert "boxes.csv:2: no box" in problems([Path("a.png")], [], table("a.png", head="image"))[0]
     assert problems([Path("a.png")], ["1,2,3,4"], table("a.png,1,2,3,4"))[0].startswith("--box and --boxes")
 
 
-def test_photos_that_are_no_photos(photos: Path) -> None:
+def test_find_boxes_unreadable_images_are_named(photos: Path) -> None:
     Path("text.jpg").write_text("no photo")
     found = problems([Path("gone.jpg"), Path("text.jpg")], [], table("a.png,1,2,3,4"))
     assert "gone.jpg: missing" in found and "text.jpg: unreadable" in found
 
 
-def test_the_detector_is_asked_where_no_box_is_given(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_boxes_without_boxes_asks_detector(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([np.array([[1.0, 2, 9, 9]]), np.empty((0, 4))])
     monkeypatch.setattr(module, "load_detector", lambda: lambda photo: next(answers))
     found, notes = find_boxes([Path("a.png"), Path("b.png"), Path("a.png")], [], None)
@@ -103,7 +103,7 @@ def test_the_detector_is_asked_where_no_box_is_given(photos: Path, monkeypatch: 
     assert "no face found in any photo" in problems([Path("a.png")], [], None)[0]
 
 
-def test_a_photo_that_viewers_turn_is_noted(photos: Path) -> None:
+def test_find_boxes_image_with_exif_rotation_is_noted(photos: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (40, 30)).save("turned.jpg", exif=exif)

@@ -19,7 +19,7 @@ def overlap(first: np.ndarray, second: np.ndarray) -> float:
     return shared / (np.prod(first[2:]) + np.prod(second[2:]) - shared)
 
 
-def test_it_finds_the_faces_of_dlibs_examples_and_their_boxes():
+def test_detector_on_dlib_examples_finds_labelled_faces():
     pytest.importorskip("dlib", reason="dlib is not installed (pip install -e '.[detect]')")
     folder = DATA / "dlib_faces" / "examples" / "faces"
     if not folder.is_dir():
@@ -33,12 +33,12 @@ def test_it_finds_the_faces_of_dlibs_examples_and_their_boxes():
         assert all(max(overlap(one, other) for other in found) > 0.6 for one in labelled)
 
 
-def test_no_face_is_an_empty_table():
+def test_detector_without_face_returns_empty_table():
     pytest.importorskip("dlib", reason="dlib is not installed (pip install -e '.[detect]')")
     assert load_detector()(np.zeros((60, 80, 3), np.uint8)).shape == (0, 4)
 
 
-def test_without_dlib_the_three_choices_are_named(monkeypatch):
+def test_load_detector_without_dlib_names_choices(monkeypatch):
     monkeypatch.setitem(sys.modules, "dlib", None)
     with pytest.raises(UserError, match=r"--boxes.*--box LEFT.*\[detect\]"):
         load_detector()

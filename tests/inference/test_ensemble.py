@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.common.errors import UserError
 from pipeline.common.paths import Paths
-from pipeline.inference.ensemble import build_ensemble, fit_weights, locator_points, read_fold
+from pipeline.inference.ensemble import build_ensemble, fit_weights, locator_points
 from pipeline.inference.predictions import Predictions, Runs
 
 FACES, POINTS = 60, 5
@@ -37,7 +37,7 @@ def on_test(values: dict[str, list[float]], spread: float = 0.0) -> Runs:
     }
 
 
-def test_mean_averages_folds_within_a_model_first() -> None:
+def test_mean_blend_averages_folds_within_model_first() -> None:
     oof = runs({"a": TRUTH + 1, "b": TRUTH - 3})
     found = build_ensemble(oof, on_test({"a": [0, 3, 6], "b": [10, 10, 25]}), TRUTH, FOLD, "mean")
     assert found.oof.face.tolist() == list(range(FACES))
@@ -48,34 +48,22 @@ def test_mean_averages_folds_within_a_model_first() -> None:
     assert found.oof.spread == pytest.approx(8**0.5, abs=1e-4)
 
 
-@pytest.mark.parametrize("blend", ["median", "weights"])
-def test_faces_blended_in_pieces_are_those_blended_at_once(monkeypatch, blend) -> None:
-    rng = np.random.default_rng(1)
-    oof = runs({"a": TRUTH + rng.normal(size=TRUTH.shape), "b": TRUTH + rng.normal(size=TRUTH.shape)}, spread=1)
-    test, how = on_test({"a": [0, 3, 6], "b": [9, 9, 10]}, spread=2), {"ridge": 1.0, "flip_indices": np.arange(POINTS)}
-    whole = build_ensemble(oof, test, TRUTH, FOLD, blend, **how)
-    monkeypatch.setattr("pipeline.common.pieces.PIECE", 7)
-    pieces = build_ensemble(oof, test, TRUTH, FOLD, blend, **how)
-    for part in ("oof", "test"):
-        for name in ("face", "points", "spread"):
-            np.testing.assert_allclose(getattr(getattr(pieces, part), name), getattr(getattr(whole, part), name), 1e-6)
 
-
-def test_spread_adds_the_members_own() -> None:
+def test_mean_blend_spread_adds_spread_of_members() -> None:
     oof = runs({"a": TRUTH + 3, "b": TRUTH - 3}, spread=4)
     found = build_ensemble(oof, on_test({"a": [1, 1, 1], "b": [1, 1, 1]}, spread=2), TRUTH, FOLD, "mean")
     assert found.oof.spread == pytest.approx((4**2 + 2 * 3**2) ** 0.5, abs=1e-4)
     assert (found.test.spread == 2).all()
 
 
-def test_folds_far_apart_do_not_spread_what_is_compared_with_one_fold() -> None:
+def test_average_folds_far_apart_adds_no_spread() -> None:
     oof = runs({"a": TRUTH + 3, "b": TRUTH - 3}, spread=4)
     found = build_ensemble(oof, on_test({"a": [0, 3, 6], "b": [9, 9, 9]}, spread=2), TRUTH, FOLD, "mean")
     assert (found.test.points == 6).all()
     assert found.test.spread == pytest.approx((2**2 + 2 * 3**2) ** 0.5, abs=1e-4)
 
 
-def test_median_is_taken_for_each_coordinate() -> None:
+def test_median_blend_is_per_coordinate() -> None:
     offsets = {"a": np.array([0, 9]), "b": np.array([1, -2]), "c": np.array([8, -1])}
     oof = runs({model: TRUTH + offset for model, offset in offsets.items()})
     found = build_ensemble(oof, on_test({"a": [1] * 3, "b": [2] * 3, "c": [30] * 3}), TRUTH, FOLD, "median")
@@ -84,7 +72,7 @@ def test_median_is_taken_for_each_coordinate() -> None:
     assert found.weights == {"blend": "median", "ridge": None}
 
 
-def test_weights_reach_the_least_mae_on_a_grid() -> None:
+def test_fit_weights_reaches_least_mae_of_grid() -> None:
     rng = np.random.default_rng(1)
     errors = rng.laplace(0, [[[[2.0]]], [[[3.0]]], [[[3.5]]]], (3, FACES, POINTS, 2))
     errors[2] += 1
@@ -101,7 +89,7 @@ def test_weights_reach_the_least_mae_on_a_grid() -> None:
     assert score(found) < score(np.full(3, 1 / 3)) - 0.01
 
 
-def test_weights_of_clear_cases() -> None:
+def test_fit_weights_of_known_errors_finds_known_weights() -> None:
     noise = np.random.default_rng(2).normal(0, 1, TRUTH.shape)
     assert fit_weights(np.stack([TRUTH, TRUTH + noise]), TRUTH).tolist() == pytest.approx([1, 0], abs=1e-6)
     # Errors that cancel: any other share leaves some of them.
@@ -111,7 +99,7 @@ def test_weights_of_clear_cases() -> None:
     assert fit_weights(np.stack([TRUTH] * 2), np.full_like(TRUTH, np.nan)).tolist() == [0.5, 0.5]
 
 
-def test_weights_do_not_see_missing_points() -> None:
+def test_fit_weights_ignores_missing_points() -> None:
     noise = np.random.default_rng(2).normal(0, 1, TRUTH.shape)
     bad = TRUTH + noise
     bad[:, 1:] = 0  # as if a missing truth were 0
@@ -120,7 +108,7 @@ def test_weights_do_not_see_missing_points() -> None:
     assert fit_weights(np.stack([bad, TRUTH + noise / 4]), truth)[0] < 0.05
 
 
-def test_weights_of_a_fold_are_fitted_on_the_other_folds() -> None:
+def test_weights_of_fold_are_fitted_on_other_folds() -> None:
     """A model that is perfect in fold 0 only must get no weight in fold 0's blend from that."""
     noise = np.random.default_rng(3).normal(0, 1, TRUTH.shape)
     steady = TRUTH + noise
@@ -137,7 +125,7 @@ def test_weights_of_a_fold_are_fitted_on_the_other_folds() -> None:
         assert sum(weights.values()) == pytest.approx(1)
 
 
-def test_test_blend_uses_weights_fitted_on_all() -> None:
+def test_weights_of_test_are_fitted_on_all_folds() -> None:
     noise = np.random.default_rng(2).normal(0, 1, TRUTH.shape)
     oof = runs({"a": TRUTH + noise, "b": TRUTH - 3 * noise})
     found = build_ensemble(oof, on_test({"a": [100] * 3, "b": [0] * 3}), TRUTH, FOLD, "weights")
@@ -146,7 +134,7 @@ def test_test_blend_uses_weights_fitted_on_all() -> None:
     assert list(found.weights["oof"]) == ["0", "1", "2"]
 
 
-def test_members_that_do_not_cover_the_faces_are_named_all_at_once() -> None:
+def test_build_ensemble_incomplete_members_are_all_named() -> None:
     oof, test = runs({"a": TRUTH, "b": TRUTH}), on_test({"a": [1] * 3, "b": [1] * 3})
     part = oof["a"][1]
     oof["a"][1] = Predictions(face=part.face[1:], points=part.points[1:], spread=part.spread[1:])
@@ -163,26 +151,18 @@ def test_members_that_do_not_cover_the_faces_are_named_all_at_once() -> None:
     assert "1 missing, 1 twice, 0 of other folds" in caught.value.problems[1]
 
 
-def test_predicting_faces_it_trained_on_is_refused() -> None:
+def test_build_ensemble_prediction_of_training_faces_is_refused() -> None:
     oof = runs({"a": TRUTH}, fold=(FOLD + 1) % 3)
     with pytest.raises(UserError, match="20 of other folds"):
         build_ensemble(oof, on_test({"a": [1] * 3}), TRUTH, FOLD, "mean")
 
 
-def test_an_unknown_blend_lists_the_known() -> None:
+def test_build_ensemble_unknown_blend_lists_known() -> None:
     with pytest.raises(UserError, match="choose one of mean, median, weights"):
         build_ensemble({}, {}, TRUTH, FOLD, "max")
 
 
-def test_fold_table_must_be_that_of_the_crops(tmp_path) -> None:
-    path = tmp_path / "folds.csv"
-    path.write_text("face,group,fold\n2,0,5\n0,0,7\n1,1,5\n")
-    assert read_fold(path, 3).tolist() == [7, 5, 5]
-    with pytest.raises(UserError, match="each of the 4 train faces once"):
-        read_fold(path, 4)
-
-
-def test_locator_points_of_train_faces_are_out_of_fold_and_of_test_faces_the_mean(tmp_path):
+def test_locator_points_of_train_faces_are_out_of_fold_and_of_test_faces_the_mean(tmp_path) -> None:
     rows = {1: [2, 0], 2: [1, 3]}
     for fold, faces in rows.items():
         for part, count in (("oof", faces), ("test", [0])):

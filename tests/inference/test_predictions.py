@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.common.errors import UserError
+from pipeline.common.paths import Paths
 from pipeline.inference.predictions import Predictions, load_runs
 
 
@@ -15,7 +16,7 @@ def make(faces: list[int], value: float = 0.1) -> Predictions:
     return Predictions(face=np.array(faces), points=np.full((*shape, 2), value), spread=np.full(shape, 0.5))
 
 
-def test_round_trip_is_exact(tmp_path: Path) -> None:
+def test_predictions_round_trip_is_exact(tmp_path: Path) -> None:
     path = tmp_path / "new" / "oof.npz"
     make([4, 2, 7]).save(path)
     found = Predictions.load(path)
@@ -28,7 +29,7 @@ def test_round_trip_is_exact(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["oof.npz"]
 
 
-def test_by_face_sorts_all_arrays_alike() -> None:
+def test_by_face_unsorted_sorts_all_arrays_alike() -> None:
     points = np.arange(12.0).reshape(3, 2, 2)
     found = Predictions(face=np.array([2, 0, 1]), points=points, spread=points[..., 0]).by_face()
     assert found.face.tolist() == [0, 1, 2]
@@ -36,12 +37,12 @@ def test_by_face_sorts_all_arrays_alike() -> None:
     assert found.spread[:, 0].tolist() == [4, 8, 0]
 
 
-def test_shapes_that_do_not_fit_are_refused() -> None:
+def test_predictions_of_unequal_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match=re.escape("points (3, 2, 2)")):
         Predictions(face=np.arange(2), points=np.zeros((3, 2, 2)), spread=np.zeros((3, 2)))
 
 
-def test_missing_broken_and_foreign_files_are_named(tmp_path: Path) -> None:
+def test_load_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"gone\.npz: not found"):
         Predictions.load(tmp_path / "gone.npz")
     broken = tmp_path / "broken.npz"
@@ -58,14 +59,15 @@ def test_missing_broken_and_foreign_files_are_named(tmp_path: Path) -> None:
 
 
 
-def test_runs_are_read_by_name_and_all_that_is_missing_is_listed(tmp_path: Path) -> None:
+def test_load_runs_missing_files_are_all_named(tmp_path: Path) -> None:
+    paths = Paths(root=tmp_path)
     for model, fold in (("a", 0), ("a", 3), ("stale", 0)):
-        make([fold]).save(tmp_path / model / f"fold{fold}" / "oof.npz")
-    found = load_runs(tmp_path, ["a"], [0, 3], "oof")
+        make([fold]).save(paths.run(model, fold) / "oof.npz")
+    found = load_runs(paths, ["a"], [0, 3], "oof")
     assert {model: list(folds) for model, folds in found.items()} == {"a": [0, 3]}
     assert found["a"][3].face.tolist() == [3]
     with pytest.raises(UserError) as caught:
-        load_runs(tmp_path, ["a", "b"], [0, 1], "oof")
+        load_runs(paths, ["a", "b"], [0, 1], "oof")
     assert [problem.split(":")[0] for problem in caught.value.problems] == [
-        str(tmp_path / name / "oof.npz") for name in ("a/fold1", "b/fold0", "b/fold1")
+        str(paths.run(*run) / "oof.npz") for run in (("a", 1), ("b", 0), ("b", 1))
     ]

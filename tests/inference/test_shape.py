@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from sklearn.linear_model import Ridge
 
 from pipeline.common.errors import UserError
 from pipeline.inference.ensemble import SHAPE, build_ensemble
 from pipeline.inference.predictions import Predictions
-from pipeline.inference.shape import ShapeCorrection, normalise
+from pipeline.inference.shape import ShapeCorrection
+from pipeline.keypoints.geometry import normalize_shape
 
 FLIP_INDICES = np.array([1, 0, 2, 4, 3])
 FOLDS = np.arange(90) % 3
@@ -34,14 +34,14 @@ def wrong(truth: np.ndarray) -> np.ndarray:
     return points
 
 
-def test_an_error_that_follows_from_the_shape_is_learned():
+def test_correction_of_shape_dependent_error_removes_it():
     truth, unseen = faces(), faces(seed=1)
     fitted = ShapeCorrection.fit(wrong(truth), truth, FLIP_INDICES, 1e-3)
     before, after = (np.abs(points - unseen).mean() for points in (wrong(unseen), fitted.apply(wrong(unseen))))
     assert after < 0.05 * before
 
 
-def test_left_and_right_place_and_size_are_treated_alike():
+def test_correction_is_equivariant_to_mirror_scale_and_shift():
     truth = faces()
     noise = np.random.default_rng(2).normal(0, 3, truth.shape)
     fitted = ShapeCorrection.fit(truth + noise, truth, FLIP_INDICES, 0.1)
@@ -52,33 +52,34 @@ def test_left_and_right_place_and_size_are_treated_alike():
     assert fitted.apply(3 * points + [7, -9]) == pytest.approx(3 * found + [7, -9], abs=1e-6)
 
 
-def test_a_shift_to_one_side_is_not_learned_but_one_down_is():
+def test_correction_of_constant_shift_learns_only_vertical():
     truth = faces()
     size = np.sqrt(np.square(truth - truth.mean(1, keepdims=True)).sum(-1).mean(-1))[:, None, None]
     fitted = ShapeCorrection.fit(truth + size * [0.1, 0.2], truth, FLIP_INDICES, 1e-3)
     assert ((fitted.apply(truth) - truth) / size).mean((0, 1)) == pytest.approx([0, -0.2], abs=0.02)
 
 
-def test_a_stronger_ridge_adds_less():
+def test_correction_with_stronger_ridge_is_smaller():
     truth = faces()
     fitted = [ShapeCorrection.fit(wrong(truth), truth, FLIP_INDICES, ridge) for ridge in (0.1, 10, 1e3)]
     added = [np.abs(found.weights).sum() for found in fitted]
     assert added[0] > 2 * added[1] > 4 * added[2]
 
 
-def test_it_is_scikit_learns_ridge_though_it_never_sees_all_faces_at_once(monkeypatch):
+def test_fit_of_noisy_predictions_solves_the_normal_equations():
     truth = faces()
     points = truth + np.random.default_rng(2).normal(0, 3, truth.shape)
     both = [np.concatenate([part, mirror(part)]) for part in (points, truth)]
-    shape, size = normalise(both[0])
-    wanted = Ridge(alpha=0.3).fit(shape, (both[1] - both[0]).reshape(len(shape), -1) / size[:, None])
-    monkeypatch.setattr("pipeline.common.pieces.PIECE", 7)
+    shape, size = normalize_shape(both[0])
+    error = (both[1] - both[0]).reshape(len(shape), -1) / size[:, None]
+    centred = shape - shape.mean(0)
+    weights = np.linalg.solve(centred.T @ centred + 0.3 * np.eye(10), centred.T @ (error - error.mean(0))).T
     found = ShapeCorrection.fit(points, truth, FLIP_INDICES, 0.3)
-    assert found.weights == pytest.approx(wanted.coef_, abs=1e-9)
-    assert found.offset == pytest.approx(wanted.intercept_, abs=1e-9)
+    assert found.weights == pytest.approx(weights, abs=1e-9)
+    assert found.offset == pytest.approx(error.mean(0) - weights @ shape.mean(0), abs=1e-9)
 
 
-def test_faces_that_lack_a_point_are_left_out():
+def test_fit_face_with_missing_point_is_left_out():
     truth = faces()
     points, holes = wrong(truth), truth.copy()
     holes[::2, 3, 0] = np.nan
@@ -102,7 +103,7 @@ def ensemble(truth: np.ndarray, points: np.ndarray, **how):
     return build_ensemble(oof, test, truth, FOLDS, "weights", flip_indices=FLIP_INDICES, **how)
 
 
-def test_no_fold_is_corrected_by_its_own_truth():
+def test_correction_of_fold_does_not_use_its_truth():
     truth = faces()
     points = wrong(truth)
     other = truth.copy()
@@ -118,7 +119,7 @@ def test_no_fold_is_corrected_by_its_own_truth():
     assert before.weights["ridge"] == 0.1 and plain.weights["ridge"] is None and plain.shape is None
 
 
-def test_files_come_back_and_go(tmp_path):
+def test_save_without_correction_removes_its_file(tmp_path):
     truth = faces()
     found = ensemble(truth, wrong(truth), ridge=0.1)
     found.save(tmp_path)

@@ -21,7 +21,7 @@ COMMANDS = sorted(path.stem for path in (ROOT / "stages").glob("*.py") if path.s
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_answers_at_once_without_torch(name):
+def test_help_of_every_command_does_not_import_torch(name):
     code = (
         "import runpy, sys\n"
         "sys.argv = ['it', '--help']\n"
@@ -36,7 +36,7 @@ def test_help_answers_at_once_without_torch(name):
     assert time.perf_counter() - start < 5  # under a second on a free machine; tests share theirs
 
 
-def test_the_files_of_the_design_are_written(workplace):
+def test_stages_write_files_of_design(workplace):
     folder, _ = workplace
     for model in ("resnet", "unet"):
         for fold in (0, 3):
@@ -47,21 +47,21 @@ def test_the_files_of_the_design_are_written(workplace):
     assert not list(folder.rglob("*.partial")) and not list((folder / ".resume").iterdir())
 
 
-def test_history_has_the_columns_that_the_plots_need(workplace):
+def test_train_history_has_columns_of_plots(workplace):
     history = pd.read_csv(workplace[0] / "runs" / "unet" / "fold3" / "history.csv")
     assert list(history) == [
         "epoch", "lr", "train_loss", "val_loss", "val_mae", "val_nme", "seconds", "images_per_second"]
     assert np.isfinite(history.to_numpy()).all()
 
 
-def test_folds_hold_every_face_once_and_groups_together(workplace):
+def test_split_holds_every_face_once_and_groups_together(workplace):
     folds = pd.read_csv(workplace[0] / "data" / "folds.csv")
     assert folds.face.tolist() == list(range(18))
     assert set(folds.fold) == {0, 3}
     assert not folds.drop_duplicates(["group", "fold"]).group.duplicated().any()
 
 
-def test_the_submission_is_the_ensemble_in_kaggles_layout(workplace):
+def test_submit_writes_ensemble_in_kaggle_layout(workplace):
     folder, outputs = workplace
     table = pd.read_csv(folder / "submissions" / "submission.csv")
     assert list(table) == ["Id", "Predicted"]
@@ -71,7 +71,7 @@ def test_the_submission_is_the_ensemble_in_kaggles_layout(workplace):
     assert "680" in outputs["submit"]
 
 
-def test_the_intervals_lie_beside_the_submission(workplace):
+def test_submit_writes_intervals_beside_submission(workplace):
     folder, outputs = workplace
     table = pd.read_csv(folder / "submissions" / "submission.intervals.csv")
     submitted = pd.read_csv(folder / "submissions" / "submission.csv").Predicted.to_numpy().reshape(-1, 2)
@@ -83,7 +83,7 @@ def test_the_intervals_lie_beside_the_submission(workplace):
     assert "90% intervals hold" in outputs["score"] and "unsure faces" in outputs["submit"]
 
 
-def test_scores_are_those_of_the_files(workplace):
+def test_score_equals_scores_of_files(workplace):
     folder, outputs = workplace
     metrics = json.loads((folder / "metrics.json").read_text())
     truth = np.load(folder / "data" / "crops" / "train" / "keypoints.npy")
@@ -97,7 +97,7 @@ def test_scores_are_those_of_the_files(workplace):
     assert "resnet" in outputs["score"] and "ensemble" in outputs["score"]
 
 
-def test_train_takes_the_first_model_of_the_params(inside):
+def test_train_without_model_takes_first_of_params(inside):
     params = YAML()
     values = params.load(Path("params.yaml"))
     values["train"]["models"] = ["unet"]
@@ -123,7 +123,7 @@ def test_train_takes_the_first_model_of_the_params(inside):
         (["crop"], "data/sample/train.xml", "train.xml"),
     ],
 )
-def test_bad_calls_say_what_to_do_without_a_traceback(inside, command, spoil, message):
+def test_command_bad_call_says_what_to_do(inside, command, spoil, message):
     if spoil:
         Path(spoil).unlink()
     result = run(*command)
@@ -132,7 +132,7 @@ def test_bad_calls_say_what_to_do_without_a_traceback(inside, command, spoil, me
     assert "Traceback" not in result.output and result.output.count("error: ") >= 1
 
 
-def test_a_submission_with_a_missing_row_is_refused(inside):
+def test_submit_check_missing_row_is_refused(inside):
     path = Path("submissions/submission.csv")
     lines = path.read_text().splitlines()
     Path("short.csv").write_text("\n".join(lines[:-1]) + "\n")
@@ -141,7 +141,7 @@ def test_a_submission_with_a_missing_row_is_refused(inside):
     assert result.exit_code == 1 and "679" in result.output
 
 
-def test_predictions_of_other_crops_are_refused(inside):
+def test_predict_other_crops_is_refused(inside):
     params = YAML()
     values = params.load(Path("params.yaml"))
     values["crop"]["size"] = 48
@@ -151,13 +151,13 @@ def test_predictions_of_other_crops_are_refused(inside):
     assert result.exit_code == 1 and "trained on other crops" in result.output
 
 
-def test_validate_passes_the_sample(inside):
+def test_validate_of_sample_passes(inside):
     shown = succeed("validate")
     assert "train.xml: 18 faces in" in shown and "test.xml: 5 faces in" in shown
     assert shown.count(" 0 problems") == 2
 
 
-def test_validate_names_what_is_wrong(inside):
+def test_validate_missing_image_is_named(inside):
     name = pd.read_csv("data/crops/train/faces.csv").image[0]
     Path("data/sample", name).unlink()
     result = run("validate")
@@ -165,7 +165,7 @@ def test_validate_names_what_is_wrong(inside):
     assert name in result.output and "train.xml" in result.output
 
 
-def test_the_gpu_preset_cut_down(inside):
+def test_gpu_preset_cut_down_runs(inside):
     """presets/ibug300w.yaml with the sample's photos, small crops, one epoch and no hub."""
     sample = YAML(typ="safe", pure=True).load(Path("params.yaml"))
     params = YAML(typ="safe", pure=True).load(ROOT / "presets" / "ibug300w.yaml")
@@ -187,7 +187,7 @@ def test_the_gpu_preset_cut_down(inside):
     assert np.isfinite(np.load("runs/unet/fold4/test.npz")["points"]).all()
 
 
-def test_a_second_look_at_aligned_crops(inside, monkeypatch):
+def test_two_stage_cascade_runs_all_stages(inside, monkeypatch):
     """A model on crops that another's points place: trained, blended, drawn and used on photos like any other."""
     params = YAML(typ="safe", pure=True).load(Path("params.yaml"))
     params["train"]["models"] = ["resnet"]
@@ -221,7 +221,7 @@ def test_a_second_look_at_aligned_crops(inside, monkeypatch):
     np.testing.assert_allclose(points, both[order], atol=0.01)
 
 
-def test_killed_and_run_again_ends_with_the_same_weights(inside):
+def test_train_killed_and_resumed_gives_same_weights(inside):
     """kill -9 after some whole epochs, then the same command: bit for bit the weights of an undisturbed run."""
     editor = YAML()
     values = editor.load(Path("params.yaml"))

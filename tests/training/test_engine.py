@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from pipeline.data.store import center_input
-from pipeline.inference.predict import predict_points
+from pipeline.inference.predict import Predictor
+from pipeline.inference.tta import TTA
 from pipeline.keypoints import geometry
 from pipeline.keypoints.metrics import mae, nme
 from pipeline.keypoints.skeleton import SKELETONS
@@ -176,8 +177,9 @@ def test_evaluate_any_batch_size_gives_the_same_scores(store):
 
     assert scores(store, 3)["val_loss"] == pytest.approx(scores(store, 8)["val_loss"], rel=1e-5)
     one, whole = scores(holes, 3), scores(holes, 8)
-    points, _ = predict_points(trainer.network, trainer.codec, holes, rows, flip_indices=POINTS.flip, runtime=FLOAT32,
-                               batch_size=8, flip=False)
+    predictor = Predictor(network=trainer.network, codec=trainer.codec, flip_indices=POINTS.flip, runtime=FLOAT32,
+                          tta=TTA(batch_size=8, flip=False))
+    points = predictor.predict(holes, rows).points
     assert whole["val_mae"] == pytest.approx(mae(points, keypoints[rows]), rel=1e-5)
     assert whole["val_nme"] == pytest.approx(nme(points, keypoints[rows], POINTS.eyes), rel=1e-5)
     assert [one["val_mae"], one["val_nme"]] == pytest.approx([whole["val_mae"], whole["val_nme"]], rel=1e-6)

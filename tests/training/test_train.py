@@ -16,6 +16,7 @@ from pipeline.data.crops import CropGeometry, write_crops
 from pipeline.data.store import CropStore, center_input
 from pipeline.inference.predict import predict_fold
 from pipeline.inference.predictions import Predictions
+from pipeline.inference.tta import TTA
 from pipeline.keypoints import geometry
 from pipeline.keypoints.skeleton import SKELETONS
 from pipeline.models.checkpoint import load_model
@@ -40,7 +41,7 @@ def paths(competition: Path, tmp_path: Path) -> Paths:
     """24 train faces of which only the nose tip is known, in two folds, and an empty test part."""
     geometry = CropGeometry(size=32, margin=1.4, shift_y=0.1, padding=1.5, color="grey")
     for part in ("train", "test"):
-        write_crops(dlib_xml.read(competition / f"{part}.xml"), competition, tmp_path / "data/crops" / part, geometry, jobs=1)
+        write_crops(dlib_xml.read(competition / f"{part}.xml"), competition, tmp_path / "data/crops" / part, geometry)
     path = tmp_path / "data/crops/train/keypoints.npy"
     np.save(path, np.load(path)[:, 30:31])
     test = tmp_path / "data/crops/test"
@@ -66,14 +67,13 @@ def test_train_fold_one_point_without_eyes_trains_and_predicts(paths: Paths, cap
     printed = "".join(capsys.readouterr())
     assert "MAE" in printed and "NME" not in printed and "nan" not in printed
     assert pd.read_csv(run / "history.csv").val_nme.isna().all()
-    options = {"label": "nose", "batch_size": 8, "flip": True, "shift_tta": False, "folds": paths.folds, "fold": 1,
-               "device": "cpu", "precision": "float32", "threads": 0}
-    predict_fold(run, crops=paths.crops, flip_indices=NOSE.flip, **options)
+    options = {"tta": TTA(batch_size=8), "runtime": make_runtime("cpu", "float32")}
+    predict_fold(paths, paths.crops, "nose", 1, flip_indices=NOSE.flip, **options)
     oof = Predictions.load(run / "oof.npz")
     assert oof.face.tolist() == list(range(1, 24, 2)) and oof.points.shape == (12, 1, 2)
     assert Predictions.load(run / "test.npz").points.shape == (0, 1, 2)
     with pytest.raises(UserError, match=r"trained on 1 points, data\.skeleton has 68; train it again"):
-        predict_fold(run, crops=paths.crops, flip_indices=SKELETONS["ibug68"].flip, **options)
+        predict_fold(paths, paths.crops, "nose", 1, flip_indices=SKELETONS["ibug68"].flip, **options)
 
 
 def test_train_fold_resnet_without_learning_predicts_the_mean_of_its_faces(paths: Paths) -> None:
