@@ -17,7 +17,7 @@ from pipeline.models.checkpoint import load_model
 from pipeline.models.codecs import Heatmap
 from pipeline.models.device import to_images
 from pipeline.params import load_params
-from stages.cli import CROPS, FOLDS, crops_folder, run_folder
+from stages.cli import PATHS, crops_folder
 
 RADII = (1, 2, 3, 4, 6)
 
@@ -31,12 +31,12 @@ def main(model: str) -> None:
     store = CropStore.open(crops_folder(params, model) / "train")
     found = {}
     for fold in params.split.folds:
-        network, codec, _ = load_model(run_folder(model, fold))
-        _, rows = fold_rows(FOLDS, fold, len(store))
+        network, codec, _ = load_model(PATHS.run(model, fold))
+        _, rows = fold_rows(PATHS.folds, fold, len(store))
         for name, points in _decode(network, codec, store, rows, skeleton.flip, f"{model}-{fold}").items():
             found.setdefault(name, np.empty(store.keypoints.shape))[rows] = points
     click.echo("| | MAE, px | NME, % |\n|---|---|---|")
-    truth = CropStore.open(CROPS / "train").keypoints
+    truth = CropStore.open(PATHS.crops / "train").keypoints
     for name, points in found.items():
         click.echo(f"| {name} | {mae(points, truth):.4f} | {nme(points, truth, skeleton.eyes):.4f} |")
 

@@ -16,7 +16,7 @@ from pipeline.plots.charts import draw_curves
 def main(folder: Path, picture: Path, variants: tuple[str, ...]) -> None:
     """Print a table in Markdown and draw PICTURE.
 
-    Each of VARIANTS is LABEL=RUN:MODEL: FOLDER/RUN holds the metrics.json and the (reports/)curves.csv of a run that has
+    Each of VARIANTS is LABEL=RUN:MODEL: FOLDER/RUN holds the metrics.json and (reports/)curves.csv of a run that has
     MODEL.
     """
     curves = []

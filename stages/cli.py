@@ -1,4 +1,4 @@
-"""What the commands share: where files lie, the params, and errors without a traceback."""
+"""Options, paths and error messages that the commands share."""
 
 import os
 import sys
@@ -7,26 +7,16 @@ from pathlib import Path
 import click
 
 from pipeline.common.errors import UserError
+from pipeline.common.paths import Paths
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
-CROPS = Path("data/crops")
-ALIGNED = Path("data/aligned")
-FOLDS = Path("data/folds.csv")
-RUNS = Path("runs")
-ENSEMBLE = Path("ensemble")
-REPORTS = Path("reports")
-RESUME = Path(".resume")
-
-
-def run_folder(model: str, fold: int) -> Path:
-    """Where one fold of one model keeps its files."""
-    return RUNS / model / f"fold{fold}"
+PATHS = Paths()
 
 
 def crops_folder(params: "Params", model: str) -> Path:  # noqa: F821
-    """The crops that a model sees."""
-    return ALIGNED if model in params.align.models else CROPS
+    """Choose the crops that a model sees."""
+    return PATHS.aligned if model in params.align.models else PATHS.crops
 
 
 params_option = click.option(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from stages.cli import Command, crops_folder, fold_option, model_option, params_option
+from stages.cli import PATHS, Command, crops_folder, fold_option, model_option, params_option
 
 
 @click.command(cls=Command)
@@ -13,7 +13,6 @@ from stages.cli import Command, crops_folder, fold_option, model_option, params_
 @params_option
 def main(model: str | None, fold: int, params_path: Path) -> None:
     """Write oof.npz (the faces of the held-out fold) and test.npz beside the weights."""
-    from pipeline.common.paths import Paths
     from pipeline.inference.predict import predict_fold
     from pipeline.models.device import make_runtime
     from pipeline.params import load_params
@@ -21,7 +20,7 @@ def main(model: str | None, fold: int, params_path: Path) -> None:
     params = load_params(params_path)
     name, _ = params.model(model)
     predict_fold(
-        Paths(), crops_folder(params, name), name, params.fold(fold), flip_indices=params.data.get_skeleton().flip,
+        PATHS, crops_folder(params, name), name, params.fold(fold), flip_indices=params.data.get_skeleton().flip,
         tta=params.predict, runtime=make_runtime(params.train.device, params.train.precision, params.train.threads),
     )
 
