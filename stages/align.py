@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from stages.cli import Command, params_option
+from stages.cli import PATHS, Command, params_option
 
 
 @click.command(cls=Command)
@@ -14,14 +14,13 @@ def main(params_path: Path) -> None:
 
     A train face is placed by its out-of-fold points, a test face by the mean of the folds.
     """
-    from pipeline.common.paths import Paths
     from pipeline.data.align import mean_face, save_reference, write_aligned
     from pipeline.data.annotations import formats
     from pipeline.data.store import CropStore
     from pipeline.inference.ensemble import locator_points
     from pipeline.params import load_params
 
-    params, paths = load_params(params_path), Paths()
+    params, paths = load_params(params_path), PATHS
     data, align, root = params.data, params.align, Path(params.data.root)
     if not align.by:
         raise click.UsageError("align.by is []: there is no model whose points could place the crops")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from stages.cli import Command, params_option
+from stages.cli import PATHS, Command, params_option
 
 
 @click.command(cls=Command)
@@ -26,14 +26,13 @@ def main(
     Without --boxes and --box dlib's detector finds the faces (`pip install -e '.[detect]'`). A photo in which it finds
     none is named and left out; the exit code is 1 where it finds none at all. Params must be those of the training.
     """
-    from pipeline.common.paths import Paths
     from pipeline.data.align import load_reference
     from pipeline.inference.annotate import Annotator, Cascade, annotate, choose_members
     from pipeline.inference.boxes import find_boxes
     from pipeline.models.device import make_runtime
     from pipeline.params import load_params
 
-    params, paths = load_params(params_path), Paths()
+    params, paths = load_params(params_path), PATHS
     if model is not None:
         params.model(model)
     if fold is not None:

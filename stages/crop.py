@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from stages.cli import Command, params_option
+from stages.cli import PATHS, Command, params_option
 
 BOXES = {"photo": "the whole image", "points": "a tight box around their points"}
 
@@ -13,12 +13,11 @@ BOXES = {"photo": "the whole image", "points": "a tight box around their points"
 @params_option
 def main(params_path: Path) -> None:
     """Cut every face from its image into data/crops/{train,test}."""
-    from pipeline.common.paths import Paths
     from pipeline.data.annotations import formats
     from pipeline.data.crops import write_crops
     from pipeline.params import load_params
 
-    params, crops = load_params(params_path), Paths().crops
+    params, crops = load_params(params_path), PATHS.crops
     data, root = params.data, Path(params.data.root)
     for part, annotations in formats.read_parts(root, data.train, data.test, data.layout()).items():
         write_crops(annotations, root, crops / part, params.crop, data.label_offset())

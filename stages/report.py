@@ -4,20 +4,19 @@ from pathlib import Path
 
 import click
 
-from stages.cli import Command, params_option
+from stages.cli import PATHS, Command, params_option
 
 
 @click.command(cls=Command)
 @params_option
 def main(params_path: Path) -> None:
     """Write reports/index.html and its pictures."""
-    from pipeline.common.paths import Paths
     from pipeline.data.store import CropStore
     from pipeline.evaluation.report import Member, write_report
     from pipeline.evaluation.results import build_metrics, load_history, load_results
     from pipeline.params import load_params
 
-    params, paths = load_params(params_path), Paths()
+    params, paths = load_params(params_path), PATHS
     data, skeleton, names = params.data, params.data.get_skeleton(), (params.members, params.split.folds)
     results = load_results(paths, *names, Path(data.root) / data.solution if data.solution else None)
     upright = CropStore.open(paths.aligned / "train") if params.align.models else None

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from stages.cli import Command, params_option
+from stages.cli import PATHS, Command, params_option
 
 
 @click.command(cls=Command)
@@ -12,13 +12,12 @@ from stages.cli import Command, params_option
 def main(params_path: Path) -> None:
     """Write metrics.json and reports/curves.csv, and print the tables."""
     from pipeline.common.files import write_text
-    from pipeline.common.paths import Paths
     from pipeline.evaluation.intervals import describe_coverage, measure_coverage
     from pipeline.evaluation.results import build_metrics, format_scores, load_history, load_results, save_metrics
     from pipeline.inference.predictions import Predictions
     from pipeline.params import load_params
 
-    params, paths = load_params(params_path), Paths()
+    params, paths = load_params(params_path), PATHS
     data, skeleton, names = params.data, params.data.get_skeleton(), (params.members, params.split.folds)
     results = load_results(paths, *names, Path(data.root) / data.solution if data.solution else None)
     metrics = build_metrics(results, skeleton.eyes)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from stages.cli import Command, params_option
+from stages.cli import PATHS, Command, params_option
 
 
 @click.command(cls=Command)
@@ -12,12 +12,11 @@ from stages.cli import Command, params_option
 def main(params_path: Path) -> None:
     """Write data/folds.csv: the group and the fold of every train face."""
     from pipeline.common.files import write_text
-    from pipeline.common.paths import Paths
     from pipeline.data.folds import fold_table, split_faces
     from pipeline.data.store import CropStore
     from pipeline.params import load_params
 
-    split, paths = load_params(params_path).split, Paths()
+    split, paths = load_params(params_path).split, PATHS
     store = CropStore.open(paths.crops / "train")
     table = split_faces(store, **split.model_dump())
     write_text(paths.folds, table.to_csv(index=False))

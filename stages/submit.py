@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from stages.cli import Command, params_option
+from stages.cli import PATHS, Command, params_option
 
 
 @click.command(cls=Command)
@@ -17,14 +17,13 @@ def main(checked: Path | None, params_path: Path) -> None:
     Beside it go a radius for each point (submit.intervals) and the faces to look at (submit.review).
     `--check FILE` needs nothing but the params and the test faces: data/crops/test, or else their annotations.
     """
-    from pipeline.common.paths import Paths
     from pipeline.data.annotations import formats
     from pipeline.data.store import CropStore
     from pipeline.evaluation import lookup, submission
     from pipeline.evaluation.intervals import write_intervals
     from pipeline.params import load_params
 
-    params, paths = load_params(params_path), Paths()
+    params, paths = load_params(params_path), PATHS
     data, path = params.data, checked or Path(params.submit.path)
     if checked is None or (paths.crops / "test" / "store.json").is_file():
         faces = CropStore.open(paths.crops / "test").faces

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from stages.cli import Command, fold_option, model_option, params_option
+from stages.cli import PATHS, Command, crops_folder, fold_option, model_option, params_option
 
 
 @click.command(cls=Command)
@@ -13,16 +13,14 @@ from stages.cli import Command, fold_option, model_option, params_option
 @params_option
 def main(model: str | None, fold: int, params_path: Path) -> None:
     """Train one fold of one model; resume an interrupted run of the same params."""
-    from pipeline.common.paths import Paths
     from pipeline.models.device import make_runtime
     from pipeline.params import load_params
     from pipeline.training.train import train_fold
-    from stages.cli import crops_folder
 
     params = load_params(params_path)
     (name, _), train = params.model(model), params.train
     train_fold(
-        Paths(), crops_folder(params, name) / "train", name, params.fold(fold), recipe=params.recipe(name),
+        PATHS, crops_folder(params, name) / "train", name, params.fold(fold), recipe=params.recipe(name),
         skeleton=params.data.get_skeleton(),
         runtime=make_runtime(train.device, train.precision, train.threads, train.workers),
     )
