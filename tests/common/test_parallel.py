@@ -19,6 +19,7 @@ from pipeline.common.errors import UserError
 from pipeline.common.parallel import Item, last_line, run_all
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow  # whole runs of DVC, Ray and Dask
 JOB = """
 import os, pathlib, sys, time
 name, seconds, code = sys.argv[1:]

@@ -95,6 +95,7 @@ def test_near_duplicates_across_blocks_are_found():
     assert folds.similar_pairs(photos).tolist() == [[0, 299], [127, 128]]
 
 
+@pytest.mark.slow
 def test_near_duplicates_of_thirty_thousand_faces_take_seconds():
     photos = np.random.default_rng(0).integers(0, 256, (30_000, 8, 8), np.uint8)
     photos[29_999] = photos[5]
@@ -232,6 +233,7 @@ def seen() -> set[frozenset[str]]:
     return set(groups)
 
 
+@pytest.mark.slow
 @needs_ibug
 def test_near_duplicates_of_real_train_faces_are_the_known_ones():
     images, photos, crops = ibug("labels_ibug_300W_train.xml")

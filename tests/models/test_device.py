@@ -32,6 +32,7 @@ def test_make_runtime_missing_device_is_an_error():
     assert make_runtime("auto", "float32").dtype == torch.float32
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives pages back at once")
 def test_make_runtime_on_cpu_reuses_freed_memory():
     shown = subprocess.run([sys.executable, "-c", PAGE_FAULTS], check=True, capture_output=True, text=True)

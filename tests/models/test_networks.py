@@ -34,6 +34,7 @@ NETWORKS = [
 names = [f"{network['name']}-{network.get('backbone', '')}-{codec['name']}" for network, codec in NETWORKS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("network", "codec"), NETWORKS, ids=names)
 @pytest.mark.parametrize(("num_points", "channels", "size"), [(68, 1, 64), (1, 3, 96), (15, 1, 80)])
 def test_network_built_saved_and_loaded_keeps_the_contract(network, codec, num_points, channels, size, tmp_path):
@@ -80,6 +81,7 @@ OVERFIT += [(UNET | TINY, HEATMAP, "cross_entropy"), (UNET | TINY, HEATMAP | {"n
 overfit_names = [f"{network['name']}-{codec['name']}-{loss}" for network, codec, loss in OVERFIT]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("network", "codec", "loss"), OVERFIT, ids=overfit_names)
 def test_network_overfitted_to_one_batch_finds_its_points(network, codec, loss):
     """Points inside the input and as far outside as possible: within a pixel, or 1.5 for a Gaussian."""

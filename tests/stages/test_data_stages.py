@@ -128,6 +128,7 @@ def test_submit_without_test_faces_writes_only_a_header(place):
     assert result.exit_code == 1 and "1 rows after the header, but 0 faces" in result.output
 
 
+@pytest.mark.slow
 def test_stages_without_test_faces_all_run(place, competition):
     """Crops to report, with networks as small as they get."""
     params = YAML(typ="safe", pure=True).load(ROOT / "presets" / "sample.yaml")

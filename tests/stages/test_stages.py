@@ -13,6 +13,7 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
+from pipeline.presets import compose_preset
 from pipeline.training.loader import make_batches
 from tests.conftest import run, succeed
 
@@ -165,10 +166,11 @@ def test_validate_missing_image_is_named(inside):
     assert name in result.output and "train.xml" in result.output
 
 
+@pytest.mark.slow
 def test_gpu_preset_cut_down_runs(inside):
     """presets/ibug300w.yaml with the sample's photos, small crops, one epoch and no hub."""
     sample = YAML(typ="safe", pure=True).load(Path("params.yaml"))
-    params = YAML(typ="safe", pure=True).load(ROOT / "presets" / "ibug300w.yaml")
+    params = YAML(typ="safe", pure=True).load(compose_preset(ROOT / "presets", "ibug300w"))
     params["data"] = sample["data"]
     params["crop"]["size"], params["align"]["size"] = 32, 64
     params["train"]["workers"] = 0
@@ -187,6 +189,7 @@ def test_gpu_preset_cut_down_runs(inside):
     assert np.isfinite(np.load("runs/unet/fold4/test.npz")["points"]).all()
 
 
+@pytest.mark.slow
 def test_two_stage_cascade_runs_all_stages(inside, monkeypatch):
     """A model on crops that another's points place: trained, blended, drawn and used on photos like any other."""
     params = YAML(typ="safe", pure=True).load(Path("params.yaml"))
@@ -221,6 +224,7 @@ def test_two_stage_cascade_runs_all_stages(inside, monkeypatch):
     np.testing.assert_allclose(points, both[order], atol=0.01)
 
 
+@pytest.mark.slow
 def test_train_killed_and_resumed_gives_same_weights(inside):
     """kill -9 after some whole epochs, then the same command: bit for bit the weights of an undisturbed run."""
     editor = YAML()

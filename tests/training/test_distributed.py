@@ -36,6 +36,7 @@ def train(*prefix: str) -> dict[str, torch.Tensor]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", [False, True])
 def test_training_two_processes_gives_the_weights_of_one(inside, missing, monkeypatch):
     """A network without batch norm, with every augmentation; points missing in one half of a batch only, too."""
