@@ -13,7 +13,6 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from pipeline.common.errors import UserError
 from pipeline.common.files import atomic_path, write_text
 from pipeline.data.annotations import Annotations, dlib_xml, tabulate
 from pipeline.keypoints.skeleton import SKELETONS
@@ -26,17 +25,7 @@ _PARTS = ("train", "test")
 _SKINS = np.array([[170, 195, 232], [140, 170, 215], [110, 145, 200], [80, 115, 175], [55, 80, 130], [38, 50, 82]])
 _HAIRS = np.array([[15, 17, 22], [25, 38, 58], [40, 66, 100], [95, 150, 195], [40, 70, 140], [150, 150, 155]])
 _IRISES = np.array([[30, 55, 90], [50, 100, 110], [140, 110, 75], [25, 35, 50]])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Photo:
-    """One photo file: `width`, `height`, `boxes` (F, 4) left, top, width, height, `points` (F, 68, 2) in pixels."""
-
-    name: str
-    width: int
-    height: int
-    boxes: np.ndarray
-    points: np.ndarray
+Photo = tuple[str, tuple[int, int], np.ndarray, np.ndarray]  # name, (width, height), boxes (F, 4), points (F, 68, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +42,6 @@ class Shot:
     def name(self) -> str:
         """Path of the file within the competition's folder, without its ending."""
         return f"{'outdoor' if self.outdoor else 'indoor'}/{self.part}/{self.number:04d}"
-
-
-# ---------------------------------------------------------------- people
 
 
 def _linear(colour: np.ndarray) -> np.ndarray:
@@ -133,9 +119,6 @@ def _detect(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.concatenate([corner, np.rint(size)]).astype(np.int64)
 
 
-# ---------------------------------------------------------------- photos
-
-
 def _random_light(rng: np.random.Generator, outdoor: bool) -> Light:
     azimuth, height = rng.uniform(-1.3, 1.3), rng.uniform(-0.2, 1.1)
     direction = [np.sin(azimuth) * np.cos(height), -np.sin(height), np.cos(azimuth) * np.cos(height)]
@@ -143,7 +126,7 @@ def _random_light(rng: np.random.Generator, outdoor: bool) -> Light:
     ambient = rng.uniform(0.25, 0.6) if outdoor else rng.uniform(0.08, 0.35)
     warm = np.array([1 - rng.uniform(0, 0.35), 1, 1 + rng.uniform(0, 0.25)], np.float32)
     return Light(direction=np.array(direction, np.float32), lamp=np.float32(lamp) * warm,
-                 ambient=np.float32(ambient) * (warm[::-1] if outdoor else warm))  # fmt: skip
+                 ambient=np.float32(ambient) * (warm[::-1] if outdoor else warm))
 
 
 def _draw_background(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
@@ -160,7 +143,7 @@ def _draw_background(shape: tuple[int, int], rng: np.random.Generator) -> np.nda
         if rng.random() < 0.5:
             box = cv2.boxPoints((at.tolist(), size.tolist(), rng.uniform(0, 90)))
             (cv2.fillPoly(picture, [box.astype(np.int32)], colour) if thick < 0 else
-             cv2.polylines(picture, [box.astype(np.int32)], True, colour, thick))  # fmt: skip
+             cv2.polylines(picture, [box.astype(np.int32)], True, colour, thick))
         else:
             whole = np.rint([*at, *(size / 2 + 1)]).astype(int).tolist()
             cv2.ellipse(picture, whole[:2], whole[2:], rng.uniform(0, 180), 0, 360, colour, thick)
@@ -269,9 +252,6 @@ def mirror(photo: np.ndarray, boxes: np.ndarray, points: np.ndarray) -> tuple[np
     return photo[:, ::-1], boxes, points.round(2)
 
 
-# ---------------------------------------------------------------- competition
-
-
 def _plan(part: str, faces: int, seed: int) -> list[Shot]:
     """Photos that hold exactly `faces` faces, mirrored copies counted."""
     rng = np.random.default_rng([seed, _PARTS.index(part)])
@@ -285,29 +265,16 @@ def _plan(part: str, faces: int, seed: int) -> list[Shot]:
     return shots
 
 
-def _write_photo(folder: Path, name: str, photo: np.ndarray, boxes: np.ndarray, points: np.ndarray) -> Photo:
-    _, data = cv2.imencode(".jpg", np.ascontiguousarray(photo), [cv2.IMWRITE_JPEG_QUALITY, 92])
-    (folder / name).write_bytes(data.tobytes())
-    return Photo(name=name, width=photo.shape[1], height=photo.shape[0], boxes=boxes, points=points)
-
-
 def _shoot(folder: Path, shot: Shot, seed: int) -> list[Photo]:
     """Draw and write one photo, and its mirrored copy if it has one."""
     rng = np.random.default_rng([seed, _PARTS.index(shot.part), shot.number])
     with threadpool_limits(1):  # sums must not depend on the number of threads
         drawn = draw_photo(shot.faces, shot.outdoor, rng)
-    photos = [_write_photo(folder, f"{shot.name}.jpg", *drawn)]
-    if shot.mirrored:
-        photos.append(_write_photo(folder, f"{shot.name}_mirror.jpg", *mirror(*drawn)))
-    return photos
-
-
-def _annotate(photos: list[Photo]) -> tuple[Annotations, dict[str, tuple[int, int]]]:
-    """Tabulate the faces of some photos; and the size of each photo."""
-    faces = [(photo.name, *box, "") for photo in photos for box in photo.boxes.tolist()]
-    points = np.concatenate([photo.points for photo in photos])
-    sizes = {photo.name: (photo.width, photo.height) for photo in photos}
-    return tabulate([(number, *face) for number, face in enumerate(faces)], points), sizes
+    photos = {f"{shot.name}.jpg": drawn} | ({f"{shot.name}_mirror.jpg": mirror(*drawn)} if shot.mirrored else {})
+    for name, (photo, _, _) in photos.items():
+        _, data = cv2.imencode(".jpg", np.ascontiguousarray(photo), [cv2.IMWRITE_JPEG_QUALITY, 92])
+        (folder / name).write_bytes(data.tobytes())
+    return [(name, photo.shape[1::-1], boxes, points) for name, (photo, boxes, points) in photos.items()]
 
 
 def make_sample(root: Path, *, train_faces: int, test_faces: int, seed: int, jobs: int = 1) -> None:
@@ -320,20 +287,9 @@ def make_sample(root: Path, *, train_faces: int, test_faces: int, seed: int, job
     written atomically. The same seed gives the same bytes whatever `jobs` is, on the same machine and library versions.
 
     Args:
-        root: the folder to make.
-        train_faces: faces in the train part, mirrored copies counted.
-        test_faces: faces in the test part.
-        seed: 0 or more.
+        train_faces, test_faces: faces in each part, mirrored copies counted.
         jobs: processes that draw.
-
-    Raises:
-        UserError: a count below 1 or a negative seed.
     """
-    least = {"train_faces": 1, "test_faces": 1, "seed": 0, "jobs": 1}
-    given = {"train_faces": train_faces, "test_faces": test_faces, "seed": seed, "jobs": jobs}
-    problems = [f"{name} is {given[name]}: give {low} or more" for name, low in least.items() if given[name] < low]
-    if problems:
-        raise UserError(*problems)
     with atomic_path(Path(root).resolve()) as folder:  # absolute: workers may have been started elsewhere
         _fill_folder(folder, {"train": train_faces, "test": test_faces}, seed, jobs)
 
@@ -345,13 +301,15 @@ def _fill_folder(folder: Path, faces: dict[str, int], seed: int, jobs: int) -> N
         (folder / shot.name).parent.mkdir(parents=True, exist_ok=True)
     tasks = [joblib.delayed(_shoot)(folder, shot, seed) for shot in shots]
     drawn = joblib.Parallel(n_jobs=jobs, return_as="generator")(tasks)
-    photos = {part: [] for part in _PARTS}
+    photos: dict[str, list[Photo]] = {part: [] for part in _PARTS}
     for shot, made in zip(shots, tqdm(drawn, total=len(shots), desc="sample", unit="photo"), strict=True):
         photos[shot.part] += made
-    (train, train_sizes), (test, test_sizes) = _annotate(photos["train"]), _annotate(photos["test"])
-    dlib_xml.write(folder / "train.xml", train, "sample competition, train", sizes=train_sizes, decimals=2)
-    boxes = replace(test, keypoints=None)
-    dlib_xml.write(folder / "test.xml", boxes, "sample competition, test", sizes=test_sizes)
-    values = enumerate(np.concatenate([photo.points.reshape(-1) for photo in photos["test"]]))
-    rows = [f"{number},{value:.2f}" for number, value in values]
+    for part in _PARTS:
+        faces = [(name, *box, "") for name, _, boxes, _ in photos[part] for box in boxes.tolist()]
+        points = np.concatenate([points for _, _, _, points in photos[part]])
+        known = tabulate([(number, *face) for number, face in enumerate(faces)], points)
+        written = known if part == "train" else replace(known, keypoints=None)
+        sizes = {name: size for name, size, _, _ in photos[part]}
+        dlib_xml.write(folder / f"{part}.xml", written, f"sample competition, {part}", sizes=sizes, decimals=2)
+    rows = [f"{number},{value:.2f}" for number, value in enumerate(points.ravel())]  # of the test part, the last
     write_text(folder / "solution.csv", "\n".join(["Id,Predicted", *rows, ""]))
