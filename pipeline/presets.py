@@ -1,7 +1,6 @@
 """Presets: what differs from the default parameters, composed into a whole params.yaml."""
 
 import io
-from collections.abc import Mapping
 from copy import deepcopy
 from itertools import dropwhile, takewhile
 from pathlib import Path
@@ -54,12 +53,11 @@ def _base(name: str, model: dict, bases: dict) -> dict:
     return bases.get(name) or (same or [bases["resnet"]])[0]
 
 
-def _merge(base: dict, changes: Mapping) -> None:
+def _merge(base: dict, changes: dict) -> None:
     """Merge key by key; a mapping whose `name` differs, as another network's does, replaces the base's."""
     for key, value in changes.items():
         old = base.get(key)
-        both = isinstance(value, Mapping) and isinstance(old, Mapping)
-        if both and value.get("name", old.get("name")) == old.get("name"):
+        if isinstance(value, dict) and isinstance(old, dict) and value.get("name", old.get("name")) == old.get("name"):
             _merge(old, value)
         else:
             base[key] = _on_one_line(value)

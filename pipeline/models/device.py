@@ -5,6 +5,7 @@ import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,9 +13,8 @@ from torch import Tensor, nn
 
 from pipeline.common.errors import UserError
 
-# of glibc's malloc.h
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -40,9 +40,9 @@ class Runtime:
             return nullcontext()
         return torch.autocast(self.device.type, self.dtype)
 
-    def place(self, network: nn.Module) -> nn.Module:
+    def place(self, network: AnyModule) -> AnyModule:
         """Move a network to the device, channels last."""
-        return network.to(self.device, memory_format=torch.channels_last)
+        return network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def images(self, images: Tensor) -> Tensor:
         """Move uint8 images (B, C, H, W) to the device, channels last."""
@@ -70,8 +70,7 @@ def make_runtime(device: str, precision: str, threads: int = 0, workers: int = 0
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     chosen = torch.device(device)
-    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}.get(chosen.type, True)
-    if not found:
+    if not {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}.get(chosen.type, True):
         raise UserError(f"train.device {device!r}: torch finds no such device; use auto or cpu")
     if chosen.type == "cpu":
         keep_pages()
@@ -89,10 +88,7 @@ def _local_device(device: torch.device) -> torch.device:
 
 
 def keep_pages() -> None:
-    """Let glibc keep the memory that this process frees: torch has no cache on a CPU, and page faults are slow.
-
-    See mallopt(3); no other C library has it.
-    """
+    """Let glibc (mallopt(3)) keep the memory that this process frees: torch has no cache on a CPU; page faults cost."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)  # large blocks from the heap too
