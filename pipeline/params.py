@@ -227,10 +227,6 @@ class Model(Schedule):
     loss: LossParams
     jitter: Jitter | None = None
 
-    def schedule(self) -> Schedule:
-        """The schedule alone."""
-        return Schedule(**{field.name: getattr(self, field.name) for field in fields(Schedule)})
-
 
 class Ensemble(Section):
     """See `pipeline.inference.ensemble`."""
@@ -292,7 +288,8 @@ class Params(Section):
         jitter = asdict(model.jitter) if model.jitter else {}
         return Recipe(
             network=model.network.model_dump(), codec=model.codec.model_dump(), loss=model.loss.model_dump(),
-            schedule=model.schedule(), augmentation=replace(self.augment, **jitter),
+            schedule=Schedule(**{field.name: getattr(model, field.name) for field in fields(Schedule)}),
+            augmentation=replace(self.augment, **jitter),
             validate_every=self.train.validate_every, seed=self.train.seed,
         )
 

@@ -1,6 +1,5 @@
 """Building blocks of the networks: timm backbones, the plain U-Net encoder, input normalisation."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -112,23 +111,21 @@ class PlainEncoder(nn.Module):
 
 
 class Normalize(nn.Module):
-    """Normalisation of uint8 images by mean and standard deviation (0…1); grey images take the mean over RGB."""
+    """Normalisation of uint8 images by mean and standard deviation, those that a timm `backbone` was pretrained with.
+
+    Both are 0.5 of white where none is given; grey images take the mean over RGB.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, channels: int, mean: Sequence[float] = (0.5,) * 3, std: Sequence[float] = (0.5,) * 3) -> None:
+    def __init__(self, channels: int, backbone: str | None = None) -> None:
         super().__init__()
-        for name, values in (("mean", mean), ("std", std)):
-            tensor = 255 * torch.tensor(values)
+        config = get_pretrained_cfg(backbone) if backbone else None
+        for name in ("mean", "std"):
+            tensor = 255 * torch.tensor(getattr(config, name) if config else (0.5, 0.5, 0.5))
             tensor = tensor.mean(0, keepdim=True) if channels == 1 else tensor
             self.register_buffer(name, tensor[:, None, None], persistent=False)
-
-    @classmethod
-    def of(cls, backbone: str, channels: int) -> "Normalize":
-        """Take the values that a timm model was pretrained with."""
-        config = get_pretrained_cfg(backbone)
-        return cls(channels) if config is None else cls(channels, config.mean, config.std)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8 → float32."""

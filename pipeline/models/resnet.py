@@ -17,13 +17,11 @@ class ResNet(KeypointNetwork):
         dropout: before the linear layer.
     """
 
-    head: nn.Sequential
-
     def __init__(
         self, *, backbone: Backbone, head: str, dropout: float, num_points: int, in_chans: int, size: int
     ) -> None:
         super().__init__()
-        self.normalize = Normalize.of(backbone.name, in_chans)
+        self.normalize = Normalize(in_chans, backbone.name)
         options = {"global_pool": ""} if head == "flatten" else {}
         timm_model: Any = backbone.create(in_chans, num_classes=0, **options)
         features = timm_model.num_features
@@ -35,6 +33,6 @@ class ResNet(KeypointNetwork):
     @torch.no_grad()
     def start_at(self, target: Tensor) -> None:
         """Start from the mean of what is to be learnt, which from 0 would take the first epochs to find."""
-        last = self.head[-1]
+        last: Any = [*self.head.children()][-1]
         last.weight.zero_()
         last.bias.copy_(target.flatten())

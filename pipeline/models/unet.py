@@ -64,7 +64,7 @@ class UNet(KeypointNetwork):
             strides = [2**level for level in range(len(widths))]
             self.backbone = PlainEncoder(in_chans, widths)
         else:
-            self.normalize = Normalize.of(backbone.name, in_chans)
+            self.normalize = Normalize(in_chans, backbone.name)
             timm_model: Any = backbone.create(in_chans, features_only=True)
             widths, strides = timm_model.feature_info.channels(), timm_model.feature_info.reduction()
             self.backbone = timm_model

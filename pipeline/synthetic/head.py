@@ -139,12 +139,12 @@ def _expression_modes(points: np.ndarray) -> np.ndarray:
     opened[[55, 59], 1], opened[[56, 57, 58], 1], opened[[65, 66, 67], 1] = 0.72, 0.85, 0.86
     corners, side = [48, 54, 60, 64], np.array([-1, 1, -1, 1])
     smile[corners] = np.stack([6 * side, [-6] * 4, [-5] * 4], axis=-1)
-    smile[[49, 53]], smile[[59, 55]] = [[-4, -1.5, -2], [4, -1.5, -2]], [[-4, -3, -2], [4, -3, -2]]
+    smile[[49, 53, 59, 55]] = np.array([[-4, -1.5, -2], [4, -1.5, -2], [-4, -3, -2], [4, -3, -2]])
     smile[[40, 41, 46, 47], 1], smile[[31, 35], 0] = -1.2, [-1.2, 1.2]
     pucker[48:68, 0] = -0.3 * points[48:68, 0]
     pucker[48:68, 2] = 3
     brow_left[17:22, 1] = brow_right[22:27, 1] = -6
-    frown[20:24] = [[2, 2.5, 0], [3, 4, 0], [-3, 4, 0], [-2, 2.5, 0]]
+    frown[20:24] = np.array([[2, 2.5, 0], [3, 4, 0], [-3, 4, 0], [-2, 2.5, 0]])
     for lid, upper, lower in ((lid_left, [37, 38], [41, 40]), (lid_right, [43, 44], [47, 46])):
         lid[upper, 1] = points[lower, 1] - points[upper, 1] - 1.2
         lid[lower, 1] = -1.2
@@ -212,12 +212,10 @@ class Head:
 def make_head(identity: np.ndarray, expression: dict[str, float]) -> Head:
     """Build the head of one person with one expression.
 
-    Args:
-        identity: (modes,) standard deviations from the mean.
-        expression: amounts by name in EXPRESSIONS; `open` in mm (0 is closed), others 0 to 1, absent ones 0.
+    `identity` (modes,) are standard deviations from the mean; `expression` are amounts by name in EXPRESSIONS: `open` in
+    mm (0 is closed), others 0 to 1, absent ones 0.
     """
-    mean = template()
-    amounts = np.array([expression.get(name, 0.0) for name in EXPRESSIONS])
+    mean, amounts = template(), np.array([expression.get(name, 0.0) for name in EXPRESSIONS])
     amounts[0] -= REST_OPENING
     points = mean.points + np.tensordot(identity, mean.identity, 1) + np.tensordot(amounts, mean.expression, 1)
     skin = points[:-NUM_POINTS].reshape(len(ROWS), len(COLUMNS), 3)

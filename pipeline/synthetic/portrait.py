@@ -52,19 +52,15 @@ class Light:
 
 @dataclass(frozen=True, kw_only=True)
 class Surface:
-    """A grid (R, C, 3) of positions in the head frame, seen by `camera`.
+    """A surface seen by `camera`."""
 
-    `paint` takes positions (n, 3) and cells (n, 2), fractional row and column, and gives the albedo (n, 3). `both`:
-    it can be seen from behind.
-    """
-
-    grid: np.ndarray
+    grid: np.ndarray  # (R, C, 3) in the head frame
     camera: Camera
-    paint: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    both: bool = False
+    paint: Callable[[np.ndarray, np.ndarray], np.ndarray]  # positions (n, 3), fractional cells (n, 2) → albedo (n, 3)
+    both: bool = False  # whether it can be seen from behind
 
 
-def noise(rng: np.random.Generator, shape: tuple[int, int], cells: list[tuple[int, int]]) -> np.ndarray:
+def noise(rng: np.random.Generator, shape: tuple[int, ...], cells: list[tuple[int, int]]) -> np.ndarray:
     """Make a smooth texture (H, W) float32 of about unit spread: the sum of random grids of `cells` rows, columns."""
     total = np.zeros(shape, np.float32)
     for rows, columns in cells:
@@ -135,7 +131,7 @@ def _masks() -> dict[str, np.ndarray]:
     } | {name: np.ascontiguousarray(field, dtype=np.float32).ravel() for name, field in fields.items()}
 
 
-def _mix(base: np.ndarray, colour: np.ndarray | float, share: np.ndarray) -> np.ndarray:
+def _mix(base: np.ndarray, colour: np.ndarray | list[float] | float, share: np.ndarray) -> np.ndarray:
     """`base` (n, 3) mixed with a colour by shares (n,)."""
     return base + (np.asarray(colour, np.float32) - base) * np.clip(share, 0, 1)[:, None]
 
@@ -216,7 +212,7 @@ def _skin_surface(head: Head, camera: Camera, look: Look, rng: np.random.Generat
     return Surface(grid=grid, camera=camera, paint=_paint_skin(head, look, ragged, rng))
 
 
-def _loft(sections: list[tuple[float, float, float]], rows: int, degrees: np.ndarray, z: float) -> np.ndarray:
+def _loft(sections: list, rows: int, degrees: np.ndarray, z: float) -> np.ndarray:
     """Surface grid (R, C, 3) of ellipses around an upright axis, given as height, half width and half depth."""
     heights, widths, depths = np.array(sections).T
     at = np.linspace(heights[0], heights[-1], rows)[:, None]
@@ -258,7 +254,7 @@ def _ear(head: Head, camera: Camera, look: Look, side: int) -> Surface:
 def _long_hair(camera: Camera, look: Look, end: float, rng: np.random.Generator) -> Surface:
     """Hair that hangs around the head down to the height `end`."""
     flare, begin = rng.uniform(0, 25), rng.uniform(76, 98)
-    sections = [(-95, 45, 70), (-80, 66, 88), (-50, 79, 104), (0, 86, 112)]
+    sections: list[tuple] = [(-95, 45, 70), (-80, 66, 88), (-50, 79, 104), (0, 86, 112)]
     sections += [(70, 84 + flare / 2, 106)] * (end > 75) + [(end, 80 + flare, 90)]
     grid = _loft(sections, 24, np.linspace(begin, 360 - begin, 45), -82)
     grid += noise(rng, grid.shape[:2], [(4, 12), (5, 25)])[..., None] * [2.5, 0, 2.5]
@@ -298,14 +294,13 @@ def _weights(corners: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndar
     """Which three corners (p, 3) of quads (p, 4, 3) lie around the places x, y (p,), and their shares (p, 3)."""
     at = np.stack([x, y], axis=1) - corners[:, 0, :2]
     right, far, down = (corners[:, i, :2] - corners[:, 0, :2] for i in (1, 2, 3))
-    upper = _cross(far, at) * _cross(far, right) > 0
-    other = np.where(upper[:, None], right, down)
+    upper = (_cross(far, at) * _cross(far, right) > 0)[:, None]
+    other = np.where(upper, right, down)
     area = _cross(other, far)
     area = np.where(np.abs(area) < 1e-6, np.float32(np.inf), area)
     second, third = (_cross(at, far) / area).clip(0, 1), (_cross(other, at) / area).clip(0, 1)
     weights = np.stack([(1 - second - third).clip(0), second, third], axis=1)
-    which = np.where(upper[:, None], np.array([0, 1, 2]), np.array([0, 3, 2]))
-    return which, weights / (weights[:, :1] + weights[:, 1:2] + weights[:, 2:])
+    return np.where(upper, [0, 1, 2], [0, 3, 2]), weights / (weights[:, :1] + weights[:, 1:2] + weights[:, 2:])
 
 
 def shade(albedo: np.ndarray, normal: np.ndarray, light: Light) -> np.ndarray:

@@ -4,8 +4,10 @@ What is hard in real photos is hard here: pose, light, expression, blur, noise, 
 the error of a detector, faces over the edge of the photo, several faces in one photo, mirrored copies.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import joblib
@@ -28,8 +30,7 @@ _IRISES = np.array([[30, 55, 90], [50, 100, 110], [140, 110, 75], [25, 35, 50]])
 Photo = tuple[str, tuple[int, int], np.ndarray, np.ndarray]  # name, (width, height), boxes (F, 4), points (F, 68, 2)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shot:
+class Shot(NamedTuple):
     """A photo to be made: its number within the part, how many faces, and whether it has a mirrored copy."""
 
     part: str
@@ -98,7 +99,7 @@ def _random_head(rng: np.random.Generator) -> Head:
     return make_head(identity, mood)
 
 
-def _random_camera(rng: np.random.Generator, size: float, centre: tuple[float, float]) -> Camera:
+def _random_camera(rng: np.random.Generator, size: float, centre: Sequence[float]) -> Camera:
     """A camera that sees a face `size` pixels large with its middle near `centre`."""
     yaw = rng.uniform(-45, 45) if rng.random() < 0.45 else rng.normal(0, 14)
     pitch, roll = rng.normal(0, 9), rng.normal(0, 16 if rng.random() < 0.3 else 7)
@@ -158,7 +159,8 @@ def _draw_hand(
     """Draw a hand whose fingers end at the pixel `tip`, in place: lit tubes. `mm` is the pixels of a millimetre."""
     angle = rng.uniform(-0.9, 0.9) + np.pi / 2  # from the tip to the wrist, mostly down
     along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
-    spread, tubes = rng.uniform(16, 20), [((75, 0), (110, 0), 38), ((110, 0), (260, 0), 28)]
+    spread = rng.uniform(16, 20)
+    tubes: list[tuple] = [((75, 0), (110, 0), 38), ((110, 0), (260, 0), 28)]  # start, end, radius
     lengths = np.array([12, 3, 0, 5]) * rng.uniform(0, 2)
     for aside, length in zip((-1.5, -0.5, 0.5, 1.5), lengths, strict=True):
         tubes.append(((length, aside * spread), (85, aside * 17), rng.uniform(7.5, 9.5)))
@@ -176,7 +178,7 @@ def _draw_hand(
 def _develop(picture: np.ndarray, outdoor: bool, rng: np.random.Generator) -> np.ndarray:
     """What a camera makes of a picture: uint8 photo (H, W, 3) with blur, exposure, noise and JPEG's traces."""
     height, width = (round(side / SUPER) for side in picture.shape[:2])
-    photo = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    photo: Any = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
     photo = cv2.GaussianBlur(photo, (0, 0), rng.uniform(0.9, 2.2) if rng.random() < 0.3 else rng.uniform(0.35, 0.8))
     if rng.random() < 0.12:
         length = int(rng.integers(3, 8))
@@ -197,17 +199,15 @@ def _develop(picture: np.ndarray, outdoor: bool, rng: np.random.Generator) -> np
     return photo
 
 
-def _place_faces(
-    count: int, rng: np.random.Generator
-) -> tuple[tuple[int, int], list[tuple[float, tuple[float, float]]]]:
-    """Photo width and height, and size and middle of each face; several faces stand side by side."""
+def _place_faces(count: int, rng: np.random.Generator) -> tuple[int, int, list[tuple[float, float, float]]]:
+    """Photo width and height, and size and middle x, y of each face; several faces stand side by side."""
     if count > 1:
         width, height = 320, 2 * int(rng.integers(95, 161))
         slot = width / count
         sizes = rng.uniform(58, min(92, slot * 0.68), count)
         across = slot * (np.arange(count) + 0.5 + rng.uniform(-0.06, 0.06, count))
-        places = [(float(x), height * 0.42 + rng.uniform(-25, 25)) for x in across]
-        return (width, height), list(zip(sizes.tolist(), places, strict=True))
+        return width, height, [(size, x, height * 0.42 + rng.uniform(-25, 25))
+                               for size, x in zip(sizes.tolist(), across.tolist(), strict=True)]
     width, height = (2 * int(side) for side in rng.integers(80, 161, 2))  # even: `SUPER` is 1.5
     size = float(np.exp(rng.uniform(np.log(60), np.log(min(140, 0.78 * min(width, height))))))
     edge = -0.1 if rng.random() < 0.08 else 0.6  # the face's middle is this many face sizes within the photo
@@ -216,7 +216,7 @@ def _place_faces(
         over = int(rng.integers(0, 2))
         middle[over] = rng.choice([0.3 * size, (width, height)[over] - 0.3 * size])
         middle[1 - over] = (width, height)[1 - over] / 2
-    return (width, height), [(size, tuple(middle))]
+    return width, height, [(size, middle[0], middle[1])]
 
 
 def draw_photo(faces: int, outdoor: bool, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -225,13 +225,12 @@ def draw_photo(faces: int, outdoor: bool, rng: np.random.Generator) -> tuple[np.
     Returns:
         uint8 photo (H, W, 3) BGR, boxes (F, 4) int64 left, top, width, height, and points (F, 68, 2) to 0.01 pixel.
     """
-    (width, height), places = _place_faces(faces, rng)
-    light = _random_light(rng, outdoor)
-    size = (round(width * SUPER), round(height * SUPER))
-    picture = cv2.resize(_draw_background((height, width), rng), size, interpolation=cv2.INTER_LINEAR)
-    picture *= (light.ambient + 0.3 * light.lamp) * np.float32(rng.uniform(0.6, 1.6))
+    width, height, places = _place_faces(faces, rng)
+    light, fine = _random_light(rng, outdoor), (round(width * SUPER), round(height * SUPER))
+    picture = cv2.resize(_draw_background((height, width), rng), fine, interpolation=cv2.INTER_LINEAR)
+    picture = picture * ((light.ambient + 0.3 * light.lamp) * np.float32(rng.uniform(0.6, 1.6)))
     boxes, points = [], []
-    for size, middle in places:
+    for size, *middle in places:
         head, camera, look = _random_head(rng), _random_camera(rng, size, middle), _random_look(rng)
         draw_head(picture, head, camera, look, light, rng)
         seen = project_points(head, camera).round(2)
@@ -255,12 +254,12 @@ def mirror(photo: np.ndarray, boxes: np.ndarray, points: np.ndarray) -> tuple[np
 def _plan(part: str, faces: int, seed: int) -> list[Shot]:
     """Photos that hold exactly `faces` faces, mirrored copies counted."""
     rng = np.random.default_rng([seed, _PARTS.index(part)])
-    shots, left = [], faces
+    shots: list[Shot] = []
+    left = faces
     while left:
         count = min(left, int(rng.choice([1, 2, 3], p=[0.9, 0.07, 0.03])))
         mirrored, outdoor = rng.random() < 0.15 and 2 * count <= left, rng.random() < 0.5
-        shots.append(Shot(part=part, number=len(shots) + 1, faces=count, mirrored=bool(mirrored),
-                          outdoor=bool(outdoor)))
+        shots.append(Shot(part, len(shots) + 1, count, bool(mirrored), bool(outdoor)))
         left -= count * (1 + mirrored)
     return shots
 
@@ -305,9 +304,9 @@ def _fill_folder(folder: Path, faces: dict[str, int], seed: int, jobs: int) -> N
     for shot, made in zip(shots, tqdm(drawn, total=len(shots), desc="sample", unit="photo"), strict=True):
         photos[shot.part] += made
     for part in _PARTS:
-        faces = [(name, *box, "") for name, _, boxes, _ in photos[part] for box in boxes.tolist()]
+        boxes = [(name, *box, "") for name, _, found, _ in photos[part] for box in found.tolist()]
         points = np.concatenate([points for _, _, _, points in photos[part]])
-        known = tabulate([(number, *face) for number, face in enumerate(faces)], points)
+        known = tabulate([(number, *face) for number, face in enumerate(boxes)], points)
         written = known if part == "train" else replace(known, keypoints=None)
         sizes = {name: size for name, size, _, _ in photos[part]}
         dlib_xml.write(folder / f"{part}.xml", written, f"sample competition, {part}", sizes=sizes, decimals=2)
