@@ -97,12 +97,6 @@ class Data(Points):
         """How the annotations are read."""
         return Layout(num_points=self.skeleton.num_points, format=self.format, points=self.points, box=self.box)
 
-    @model_validator(mode="after")
-    def _possible(self) -> "Data":
-        if self.solution is not None and self.test is None:
-            raise ValueError("solution names a file, but test is null; a solution is that of the test faces")
-        return self
-
 
 class Sample(Section):
     """The built-in competition; `sets` is empty where it is not wanted."""
@@ -121,12 +115,6 @@ class Align(Section):
     size: Annotated[int, Field(ge=16, le=1024)]
     margin: Annotated[float, Field(ge=0.5, le=4)]
     padding: Annotated[float, Field(ge=1, le=3)]
-
-    @model_validator(mode="after")
-    def _both(self) -> "Align":
-        if bool(self.by) != bool(self.models):
-            raise ValueError("by and models go together: both name a model, or both are []")
-        return self
 
 
 class Split(Section):
@@ -261,7 +249,11 @@ class Params(Section):
     submit: Submit
 
     @model_validator(mode="after")
-    def _models_known(self) -> "Params":
+    def _fits_together(self) -> "Params":
+        if self.data.solution is not None and self.data.test is None:
+            raise ValueError("data.solution names a file, but data.test is null; a solution is that of the test faces")
+        if bool(self.align.by) != bool(self.align.models):
+            raise ValueError("align.by and align.models go together: both name a model, or both are []")
         train, align = self.train.models, self.align.models
         for key, names, known in (("train.models", train, self.models), ("align.models", align, self.models),
                                   ("align.by", self.align.by, train)):

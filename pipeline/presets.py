@@ -1,6 +1,7 @@
 """Presets: what differs from the default parameters, composed into a whole params.yaml."""
 
 import io
+import operator
 from copy import deepcopy
 from itertools import dropwhile, takewhile
 from pathlib import Path
@@ -39,12 +40,9 @@ def compose_preset(folder: Path, name: str) -> str:
             _merge(params["models"], models)
     text = io.StringIO()
     yaml.dump(params, text)
-    heading = takewhile(_is_comment, (folder / f"{name}.yaml").read_text(encoding="utf-8").splitlines(True))
-    return "".join([*heading, *dropwhile(_is_comment, text.getvalue().splitlines(True))])
-
-
-def _is_comment(line: str) -> bool:
-    return line.startswith("#")
+    is_comment = operator.methodcaller("startswith", "#")
+    heading = takewhile(is_comment, (folder / f"{name}.yaml").read_text(encoding="utf-8").splitlines(True))
+    return "".join([*heading, *dropwhile(is_comment, text.getvalue().splitlines(True))])
 
 
 def _base(name: str, model: dict, bases: dict) -> dict:

@@ -94,7 +94,7 @@ def test_params_unknown_model_or_fold_lists_the_known():
     ({"points": [3, 3]}, "data.points is [3, 3]: value error, a number stands twice"),
     ({"points": []}, "data.points is []: list should have at least 1 item"),
     ({"points": [-1]}, "data.points.0 is -1: input should be greater than or equal to 0"),
-    ({"test": None}, "data value error, solution names a file, but test is null"),
+    ({"test": None}, "value error, data.solution names a file, but data.test is null"),
 ])
 def test_data_section_wrong_value_is_an_error(tmp_path, change, message):
     path = changed(tmp_path, lambda values: values["data"].update(change))

@@ -11,23 +11,14 @@ from pipeline.common.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class Skeleton:
-    """A set of K points.
+    """A set of K points."""
 
-    Attributes:
-        name: its key in `SKELETONS`, or "custom".
-        flip: (K,) int64, flip indices: the point that each becomes in the mirror image; on the middle line, itself.
-        eyes: indices of the two outer eye corners, whose distance normalises the NME; None: there is no NME.
-        edges: lines to draw, each a run of point indices.
-        regions: name → point indices, for errors by region.
-        names: of the K points; their numbers, counted from 0, where none are given.
-    """
-
-    name: str
-    flip: np.ndarray
-    eyes: tuple[int, int] | None
-    edges: tuple[tuple[int, ...], ...]
-    regions: Mapping[str, tuple[int, ...]]
-    names: tuple[str, ...]
+    name: str  # its key in `SKELETONS`, or "custom"
+    flip: np.ndarray  # (K,) int64, flip indices: the point that each becomes in the mirror image
+    eyes: tuple[int, int] | None  # the two outer eye corners, whose distance normalises the NME; None: there is no NME
+    edges: tuple[tuple[int, ...], ...]  # lines to draw
+    regions: Mapping[str, tuple[int, ...]]  # for errors by region
+    names: tuple[str, ...]  # of the K points; their numbers, counted from 0, where none are given
 
     @property
     def num_points(self) -> int:

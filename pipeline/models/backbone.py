@@ -40,17 +40,13 @@ class KeypointNetwork(nn.Module):
 class Backbone:
     """Any timm model without its head, for 1 or 3 channels.
 
-    Attributes:
-        name: timm's name.
-        pretrained: True (download from the hub), False (random weights) or the path of a weights file.
-        width: of every layer, as a share of the usual; other than 1 only for timm's ResNets without weights.
-        stem: how pretrained RGB filters are reduced to one channel: "sum", timm's rule, which gives a grey image the
-            features of its RGB copy, or "mean".
+    `stem` is how pretrained RGB filters are reduced to one channel: "sum", timm's rule, which gives a grey image the
+    features of its RGB copy, or "mean".
     """
 
     name: str
-    pretrained: bool | str
-    width: float
+    pretrained: bool | str  # True (download from the hub), False (random weights) or the path of a weights file
+    width: float  # of every layer, as a share of the usual; other than 1 only for timm's ResNets without weights
     stem: str = "sum"
 
     def create(self, in_chans: int, **options: Any) -> nn.Module:

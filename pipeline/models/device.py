@@ -3,7 +3,6 @@
 import ctypes
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,30 +14,16 @@ from pipeline.common.errors import UserError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """A device and how it is used. Tensors are channels last, which is as fast or faster on every device tried.
-
-    Attributes:
-        dtype: of matrix products; float32 means no autocast.
-        threads: of the CPU, 0 for all; their number changes the last digits of sums.
-        workers: processes that augment beside the training.
-    """
+    """A device and how it is used. Tensors are channels last, which is as fast or faster on every device tried."""
 
     device: torch.device
-    dtype: torch.dtype
-    threads: int = 0
-    workers: int = 0
-
-    @property
-    def autocast(self) -> AbstractContextManager:
-        """Context of a forward pass."""
-        if self.dtype == torch.float32:
-            return nullcontext()
-        return torch.autocast(self.device.type, self.dtype)
+    dtype: torch.dtype  # of matrix products; float32 means no autocast
+    threads: int = 0  # of the CPU, 0 for all; their number changes the last digits of sums
+    workers: int = 0  # processes that augment beside the training
 
     def place(self, network: AnyModule) -> AnyModule:
         """Move a network to the device, channels last."""
@@ -50,7 +35,7 @@ class Runtime:
 
     def forward(self, network: nn.Module, images: Tensor) -> Tensor:
         """Run `network` on uint8 images (B, C, H, W) from the host."""
-        with self.autocast:
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return network(self.images(images))
 
 
@@ -76,7 +61,7 @@ def make_runtime(device: str, precision: str, threads: int = 0, workers: int = 0
         keep_pages()
     if precision == "auto":
         precision = "bfloat16" if _has_bfloat16(chosen) else "float32"
-    return Runtime(device=_local_device(chosen), dtype=DTYPES[precision], threads=threads, workers=workers)
+    return Runtime(device=_local_device(chosen), dtype=getattr(torch, precision), threads=threads, workers=workers)
 
 
 def _local_device(device: torch.device) -> torch.device:

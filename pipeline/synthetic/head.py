@@ -172,19 +172,12 @@ def _spread_matrix(places: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """The mean head. n = R·C skin positions followed by the 68 points.
+    """The mean head. n = R·C skin positions followed by the 68 points."""
 
-    Attributes:
-        points: (n, 3).
-        grid: (68, 2) row and column of each point, fractional.
-        identity: (modes, n, 3) moves at one standard deviation.
-        expression: (expressions, n, 3) moves.
-    """
-
-    points: np.ndarray
-    grid: np.ndarray
-    identity: np.ndarray
-    expression: np.ndarray
+    points: np.ndarray  # (n, 3)
+    grid: np.ndarray  # (68, 2) row and column of each point, fractional
+    identity: np.ndarray  # (modes, n, 3) moves at one standard deviation
+    expression: np.ndarray  # (expressions, n, 3) moves
 
 
 @cache
@@ -212,8 +205,8 @@ class Head:
 def make_head(identity: np.ndarray, expression: dict[str, float]) -> Head:
     """Build the head of one person with one expression.
 
-    `identity` (modes,) are standard deviations from the mean; `expression` are amounts by name in EXPRESSIONS: `open` in
-    mm (0 is closed), others 0 to 1, absent ones 0.
+    `identity` (modes,) are standard deviations from the mean; `expression` are amounts by name in EXPRESSIONS: `open`
+    in mm (0 is closed), others 0 to 1, absent ones 0.
     """
     mean, amounts = template(), np.array([expression.get(name, 0.0) for name in EXPRESSIONS])
     amounts[0] -= REST_OPENING

@@ -289,26 +289,22 @@ def make_sample(root: Path, *, train_faces: int, test_faces: int, seed: int, job
         train_faces, test_faces: faces in each part, mirrored copies counted.
         jobs: processes that draw.
     """
+    parts = {"train": train_faces, "test": test_faces}
     with atomic_path(Path(root).resolve()) as folder:  # absolute: workers may have been started elsewhere
-        _fill_folder(folder, {"train": train_faces, "test": test_faces}, seed, jobs)
-
-
-def _fill_folder(folder: Path, faces: dict[str, int], seed: int, jobs: int) -> None:
-    """Make the competition in `folder`; `faces` is their number in each part."""
-    shots = [shot for part in _PARTS for shot in _plan(part, faces[part], seed)]
-    for shot in shots:
-        (folder / shot.name).parent.mkdir(parents=True, exist_ok=True)
-    tasks = [joblib.delayed(_shoot)(folder, shot, seed) for shot in shots]
-    drawn = joblib.Parallel(n_jobs=jobs, return_as="generator")(tasks)
-    photos: dict[str, list[Photo]] = {part: [] for part in _PARTS}
-    for shot, made in zip(shots, tqdm(drawn, total=len(shots), desc="sample", unit="photo"), strict=True):
-        photos[shot.part] += made
-    for part in _PARTS:
-        boxes = [(name, *box, "") for name, _, found, _ in photos[part] for box in found.tolist()]
-        points = np.concatenate([points for _, _, _, points in photos[part]])
-        known = tabulate([(number, *face) for number, face in enumerate(boxes)], points)
-        written = known if part == "train" else replace(known, keypoints=None)
-        sizes = {name: size for name, size, _, _ in photos[part]}
-        dlib_xml.write(folder / f"{part}.xml", written, f"sample competition, {part}", sizes=sizes, decimals=2)
-    rows = [f"{number},{value:.2f}" for number, value in enumerate(points.ravel())]  # of the test part, the last
-    write_text(folder / "solution.csv", "\n".join(["Id,Predicted", *rows, ""]))
+        shots = [shot for part, faces in parts.items() for shot in _plan(part, faces, seed)]
+        for shot in shots:
+            (folder / shot.name).parent.mkdir(parents=True, exist_ok=True)
+        tasks = [joblib.delayed(_shoot)(folder, shot, seed) for shot in shots]
+        drawn = joblib.Parallel(n_jobs=jobs, return_as="generator")(tasks)
+        photos: dict[str, list[Photo]] = {part: [] for part in _PARTS}
+        for shot, made in zip(shots, tqdm(drawn, total=len(shots), desc="sample", unit="photo"), strict=True):
+            photos[shot.part] += made
+        for part in _PARTS:
+            boxes = [(name, *box, "") for name, _, found, _ in photos[part] for box in found.tolist()]
+            points = np.concatenate([points for _, _, _, points in photos[part]])
+            known = tabulate([(number, *face) for number, face in enumerate(boxes)], points)
+            written = known if part == "train" else replace(known, keypoints=None)
+            sizes = {name: size for name, size, _, _ in photos[part]}
+            dlib_xml.write(folder / f"{part}.xml", written, f"sample competition, {part}", sizes=sizes, decimals=2)
+        rows = [f"{number},{value:.2f}" for number, value in enumerate(points.ravel())]  # of the test part, the last
+        write_text(folder / "solution.csv", "\n".join(["Id,Predicted", *rows, ""]))

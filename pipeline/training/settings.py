@@ -5,9 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.common.types import (
-    CHECKED, Count, NotNegative, NotNegativeInteger, Number, Positive, Share, ShareBelowOne,
-)
+from pipeline.common.types import CHECKED, Count, NotNegative, NotNegativeInteger, Positive, Share, ShareBelowOne
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +31,7 @@ class Jitter:
 
     __pydantic_config__ = CHECKED
 
-    rotate: Annotated[Number, Field(ge=0, le=180)]  # largest angle in degrees, either way
+    rotate: Annotated[NotNegative, Field(le=180)]  # largest angle in degrees, either way
     scale: ShareBelowOne  # largest enlargement; 0.2 draws the factor between 1/1.2 and 1.2
     shift: Share  # largest shift, in sides of the input
 
