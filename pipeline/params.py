@@ -309,11 +309,7 @@ def load_params(path: Path) -> Params:
 
 
 def load_names(path: Path) -> tuple[list[str], Skeleton]:
-    """The models that a params file trains and its point set; the file may be of an older version of the project.
-
-    Raises:
-        UserError: no such file, or neither key in it.
-    """
+    """The models that a params file trains and its point set; the file may be of an older version of the project."""
     values = _read(path)
     try:
         models, skeleton = [*values["train"]["models"]], values["data"]["skeleton"]

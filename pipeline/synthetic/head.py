@@ -148,7 +148,7 @@ def _expression_modes(points: np.ndarray) -> np.ndarray:
     for lid, upper, lower in ((lid_left, [37, 38], [41, 40]), (lid_right, [43, 44], [47, 46])):
         lid[upper, 1] = points[lower, 1] - points[upper, 1] - 1.2
         lid[lower, 1] = -1.2
-    corner_shift[[48, 54, 60, 64, 57, 51], :2] = [[2, 2], [3, -2], [2, 2], [3, -2], [2.5, 0], [2, 0]]
+    corner_shift[[48, 54, 60, 64, 57, 51], :2] = np.array([[2, 2], [3, -2], [2, 2], [3, -2], [2.5, 0], [2, 0]])
     return modes
 
 

@@ -90,10 +90,8 @@ def _brow(thickness: float, *indices: int) -> np.ndarray:
     """Outline (m, 2) in texels of a brow `thickness` mm thick, its points given from the thin end to the nose."""
     line = _curve(*indices)
     half = np.interp(np.linspace(0, 1, len(line)), [0, 0.3, 0.85, 1], [0.1, 0.75, 1.0, 0.6]) * thickness / _TEXEL
-    up, down = line.copy(), line.copy()
-    up[:, 1] -= 0.4 * half
-    down[:, 1] += 0.6 * half
-    return np.concatenate([up, down[::-1]])
+    above, below = (np.column_stack([line[:, 0], line[:, 1] + share * half]) for share in (-0.4, 0.6))
+    return np.concatenate([above, below[::-1]])
 
 
 @cache

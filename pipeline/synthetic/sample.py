@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from pipeline.common.files import atomic_path, write_text
-from pipeline.data.annotations import Annotations, dlib_xml, tabulate
+from pipeline.data.annotations import dlib_xml, tabulate
 from pipeline.keypoints.skeleton import SKELETONS
 from pipeline.synthetic.head import Camera, Head, make_head, project_points, template
 from pipeline.synthetic.portrait import SUPER, Light, Look, draw_head, noise, shade

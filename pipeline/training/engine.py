@@ -168,9 +168,7 @@ def _stalled(history: list[dict], patience: int | None) -> bool:
 
 def _set_training(network: KeypointNetwork, frozen: bool) -> None:
     network.train()
-    network.backbone.requires_grad_(not frozen)
-    if frozen:
-        network.backbone.eval()
+    network.backbone.requires_grad_(not frozen).train(not frozen)
 
 
 def _clip(network: nn.Module, max_norm: float) -> None:
