@@ -27,7 +27,7 @@ RADII = (1, 2, 3, 4, 6)
 def main(model: str) -> None:
     """Print a table in Markdown for MODEL, a network with softmax heatmaps; run it where `dvc repro` ran."""
     params = load_params(Path("params.yaml"))
-    skeleton = params.data.get_skeleton()
+    skeleton = params.data.skeleton
     store = CropStore.open(crops_folder(params, model) / "train")
     found = {}
     for fold in params.split.folds:

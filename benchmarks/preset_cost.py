@@ -25,12 +25,12 @@ def main(preset: Path, faces: int, steps: int) -> None:
         model, size = params.models[name], (params.align if name in params.align.models else params.crop).size
         channels = 1 if params.crop.color == "grey" else 3
         network, codec = build_model(model.network.model_dump() | {"pretrained": False}, model.codec.model_dump(),
-                                     num_points=params.data.get_skeleton().num_points, channels=channels, size=size)
+                                     num_points=params.data.skeleton.num_points, channels=channels, size=size)
         network = runtime.place(network).train()
         loss = build_loss(codec, **model.loss.model_dump())
         optimizer = torch.optim.AdamW(network.parameters(), lr=model.lr, fused=True)
         images = torch.zeros((model.batch_size, channels, size, size), dtype=torch.uint8, device=runtime.device)
-        shape = (model.batch_size, params.data.get_skeleton().num_points, 2)
+        shape = (model.batch_size, params.data.skeleton.num_points, 2)
         points = torch.full(shape, size / 2, device=runtime.device)
         for step in range(steps + 1):
             if step == 1:

@@ -38,7 +38,7 @@ def main(params_path: Path, faces: int) -> None:
     """Print a table for each model of the params."""
     params, store = load_params(params_path), CropStore.open(Path("data/crops/train"))
     runtime = make_runtime(params.train.device, params.train.precision, params.train.threads)
-    skeleton, rows = params.data.get_skeleton(), np.arange(min(faces, len(store)))
+    skeleton, rows = params.data.skeleton, np.arange(min(faces, len(store)))
     for name in params.train.models:
         shares, recipe = {}, params.recipe(name)
         schedule = replace(recipe.schedule, epochs=1)

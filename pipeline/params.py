@@ -6,22 +6,38 @@ The library's functions take values; only the stages read params.yaml.
 import re
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.common.errors import UserError
-from pipeline.common.types import CHECKED, Count, NotNegative, Positive
+from pipeline.common.types import CHECKED, Count, NotNegative, NotNegativeInteger, Positive, ShareBelowOne
 from pipeline.data.annotations import Layout
 from pipeline.data.crops import CropGeometry, LabelOffset
 from pipeline.inference.tta import TTA
 from pipeline.keypoints.skeleton import Skeleton, get_skeleton, make_skeleton
 from pipeline.training.settings import Augmentation, Jitter, Recipe, Schedule
 
+
+def _different(numbers: list[int]) -> list[int]:
+    if len(set(numbers)) != len(numbers):
+        raise ValueError("a number stands twice in the list")
+    return numbers
+
+
+def _regular_expression(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"no regular expression: {error}") from None
+    return pattern
+
+
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+Different = AfterValidator(_different)
 
 
 class Section(BaseModel):
@@ -40,38 +56,24 @@ class CustomSkeleton(Section):
     regions: dict[str, list[int]] = {}
     names: list[str] | None = None
 
-    @model_validator(mode="after")
-    def _possible(self) -> "CustomSkeleton":
-        try:
-            make_skeleton("custom", **self.model_dump())
-        except UserError as error:
-            details = [InitErrorDetails(type=PydanticCustomError("skeleton", "{text}", {"text": text}), input=self)
-                       for text in error.problems]
-            raise ValidationError.from_exception_data("skeleton", details) from None
-        return self
 
-
-def _name_or_skeleton(value: object) -> str | CustomSkeleton:
-    if isinstance(value, dict | CustomSkeleton):
-        return CustomSkeleton.model_validate(value)
-    if not isinstance(value, str):
+def _skeleton(value: object) -> Skeleton:
+    if not isinstance(value, dict | str):
         raise ValueError("neither a name nor a mapping with `points` and what else describes them")
     try:
-        return get_skeleton(value).name
+        if isinstance(value, str):
+            return get_skeleton(value)
+        return make_skeleton("custom", **CustomSkeleton.model_validate(value).model_dump())
     except UserError as error:
-        raise ValueError(str(error)) from None
+        details = [InitErrorDetails(type=PydanticCustomError("skeleton", "{text}", {"text": text}), input=value)
+                   for text in error.problems]
+        raise ValidationError.from_exception_data("skeleton", details) from None
 
 
 class Points(Section):
-    """Which points the faces have: the name of a skeleton, or a description of one's own."""
+    """Which points the faces have: in YAML, the name of a skeleton, or a description of one's own."""
 
-    skeleton: Annotated[str | CustomSkeleton, PlainValidator(_name_or_skeleton)]
-
-    def get_skeleton(self) -> Skeleton:
-        """The point set that `skeleton` names or describes."""
-        if isinstance(self.skeleton, str):
-            return get_skeleton(self.skeleton)
-        return make_skeleton("custom", **self.skeleton.model_dump())
+    skeleton: Annotated[Skeleton, PlainValidator(_skeleton)]
 
 
 class Data(Points):
@@ -83,9 +85,9 @@ class Data(Points):
     solution: str | None
     format: Literal["auto", "dlib_xml", "pts", "asf", "csv_points", "kaggle_pixels", "wflw", "coco"]
     box: Literal["photo", "points"]
-    points: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None
+    points: Annotated[list[NotNegativeInteger], Field(min_length=1), Different] | None
     offset: Annotated[list[float], Field(min_length=2, max_length=2)]
-    mirrored: str | None
+    mirrored: Annotated[str, AfterValidator(_regular_expression)] | None
 
     def label_offset(self) -> LabelOffset:
         """What the labels are off by."""
@@ -93,19 +95,7 @@ class Data(Points):
 
     def layout(self) -> Layout:
         """How the annotations are read."""
-        return Layout(num_points=self.get_skeleton().num_points, format=self.format, points=self.points, box=self.box)
-
-    @model_validator(mode="after")
-    def _possible(self) -> "Data":
-        if self.solution is not None and self.test is None:
-            raise ValueError("solution names a file, but test is null; a solution is that of the test faces")
-        if self.points is not None and len(set(self.points)) != len(self.points):
-            raise ValueError("points names a point twice")
-        try:
-            re.compile(self.mirrored or "")
-        except re.error as error:
-            raise ValueError(f"mirrored is no regular expression: {error}") from None
-        return self
+        return Layout(num_points=self.skeleton.num_points, format=self.format, points=self.points, box=self.box)
 
 
 class Sample(Section):
@@ -114,7 +104,7 @@ class Sample(Section):
     sets: list[Literal["sample"]]
     train_faces: Count
     test_faces: Count
-    seed: Annotated[int, Field(ge=0)]
+    seed: NotNegativeInteger
 
 
 class Align(Section):
@@ -126,60 +116,50 @@ class Align(Section):
     margin: Annotated[float, Field(ge=0.5, le=4)]
     padding: Annotated[float, Field(ge=1, le=3)]
 
-    @model_validator(mode="after")
-    def _both(self) -> "Align":
-        if bool(self.by) != bool(self.models):
-            raise ValueError("by and models go together: both name a model, or both are []")
-        return self
-
 
 class Split(Section):
     """See `pipeline.data.folds`."""
 
-    folds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2)]
-    seed: Annotated[int, Field(ge=0)]
+    folds: Annotated[list[NotNegativeInteger], Field(min_length=2), Different]
+    seed: NotNegativeInteger
     photo_pattern: str | None
     near_duplicates: bool
-
-    @field_validator("folds")
-    @classmethod
-    def _unique(cls, folds: list[int]) -> list[int]:
-        if len(set(folds)) != len(folds):
-            raise ValueError("a fold stands twice in the list")
-        return folds
 
 
 class Train(Section):
     """What all models share in training."""
 
     models: Annotated[list[Slug], Field(min_length=1)]
-    seed: Annotated[int, Field(ge=0)]
+    seed: NotNegativeInteger
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
     precision: Literal["auto", "float32", "bfloat16", "float16"]
-    workers: Annotated[int, Field(ge=0)]
-    threads: Annotated[int, Field(ge=0)]
+    workers: NotNegativeInteger
+    threads: NotNegativeInteger
     validate_every: Count
 
 
-class ResNetParams(Section):
+class BackboneParams(Section):
+    """See `pipeline.models.backbone.Backbone`."""
+
+    name: str
+    backbone: str
+    pretrained: bool | str
+    width: Positive
+
+
+class ResNetParams(BackboneParams):
     """See `pipeline.models.resnet.ResNet`."""
 
     name: Literal["resnet"]
-    backbone: str
-    pretrained: bool | str
-    width: Positive
     stem: Literal["sum", "mean"]
     head: Literal["average", "flatten"]
-    dropout: Annotated[float, Field(ge=0, lt=1)]
+    dropout: ShareBelowOne
 
 
-class UNetParams(Section):
+class UNetParams(BackboneParams):
     """See `pipeline.models.unet.UNet`."""
 
     name: Literal["unet"]
-    backbone: str
-    pretrained: bool | str
-    width: Positive
     decoder_channels: Annotated[list[Count], Field(min_length=1, max_length=5)]
     upsample: Literal["nearest", "transposed"]
 
@@ -190,7 +170,7 @@ class SimpleNetParams(Section):
     name: Literal["simplenet"]
     channels: Annotated[list[Count], Field(min_length=1)]
     hidden: Annotated[list[Count], Field(min_length=2, max_length=2)]
-    dropout: Annotated[float, Field(ge=0, lt=1)]
+    dropout: ShareBelowOne
 
 
 class SmallCNNParams(Section):
@@ -200,9 +180,6 @@ class SmallCNNParams(Section):
     channels: Annotated[list[Count], Field(min_length=3, max_length=6)]
     kernels: Annotated[list[Count], Field(min_length=3, max_length=6)]
     hidden: Count
-
-
-Network = SimpleNetParams | SmallCNNParams | ResNetParams | UNetParams
 
 
 class RegressionParams(Section):
@@ -233,14 +210,10 @@ class Model(Schedule):
 
     __pydantic_config__ = CHECKED
 
-    network: Annotated[Network, Field(discriminator="name")]
+    network: Annotated[SimpleNetParams | SmallCNNParams | ResNetParams | UNetParams, Field(discriminator="name")]
     codec: Annotated[RegressionParams | HeatmapParams, Field(discriminator="name")]
     loss: LossParams
     jitter: Jitter | None = None
-
-    def schedule(self) -> Schedule:
-        """The schedule alone."""
-        return Schedule(**{field.name: getattr(self, field.name) for field in fields(Schedule)})
 
 
 class Ensemble(Section):
@@ -251,10 +224,7 @@ class Ensemble(Section):
 
 
 class Submit(Section):
-    """Where the submission goes, the lookup table of a contest that has one, and the intervals beside it.
-
-    See `pipeline.evaluation.lookup` and `pipeline.evaluation.intervals`.
-    """
+    """See `pipeline.evaluation.submission`, `lookup` and `intervals`."""
 
     path: str
     lookup: str | None
@@ -279,17 +249,19 @@ class Params(Section):
     submit: Submit
 
     @model_validator(mode="after")
-    def _models_known(self) -> "Params":
-        for key, names in (("train.models", self.train.models), ("align.models", self.align.models)):
-            unknown = [name for name in names if name not in self.models]
-            if unknown:
-                raise ValueError(f"{key} names {', '.join(unknown)}, but models has only {', '.join(self.models)}")
-        if set(self.align.by) - set(self.train.models):
-            raise ValueError(f"align.by is {self.align.by[0]}, but train.models has only "
-                             f"{', '.join(self.train.models)}; it is they that are trained before")
-        twice = set(self.align.models) & set(self.train.models)
-        if twice:
-            raise ValueError(f"{', '.join(sorted(twice))} stands both in train.models and in align.models")
+    def _fits_together(self) -> "Params":
+        if self.data.solution is not None and self.data.test is None:
+            raise ValueError("data.solution names a file, but data.test is null; a solution is that of the test faces")
+        if bool(self.align.by) != bool(self.align.models):
+            raise ValueError("align.by and align.models go together: both name a model, or both are []")
+        train, align = self.train.models, self.align.models
+        for key, names, known in (("train.models", train, self.models), ("align.models", align, self.models),
+                                  ("align.by", self.align.by, train)):
+            if unknown := [name for name in names if name not in known]:
+                owner = "train.models" if known is train else "models"
+                raise ValueError(f"{key} names {', '.join(unknown)}, but {owner} has only {', '.join(known)}")
+        if twice := sorted(set(align) & set(train)):
+            raise ValueError(f"{', '.join(twice)} stands both in train.models and in align.models")
         return self
 
     @property
@@ -299,8 +271,8 @@ class Params(Section):
 
     def aligned_crop(self) -> CropGeometry:
         """The geometry of the upright crops."""
-        return CropGeometry(size=self.align.size, margin=self.align.margin, padding=self.align.padding,
-                            color=self.crop.color)
+        align = self.align
+        return CropGeometry(size=align.size, margin=align.margin, padding=align.padding, color=self.crop.color)
 
     def recipe(self, name: str) -> Recipe:
         """All that decides how the model called `name` is trained."""
@@ -308,7 +280,8 @@ class Params(Section):
         jitter = asdict(model.jitter) if model.jitter else {}
         return Recipe(
             network=model.network.model_dump(), codec=model.codec.model_dump(), loss=model.loss.model_dump(),
-            schedule=model.schedule(), augmentation=replace(self.augment, **jitter),
+            schedule=Schedule(**{field.name: getattr(model, field.name) for field in fields(Schedule)}),
+            augmentation=replace(self.augment, **jitter),
             validate_every=self.train.validate_every, seed=self.train.seed,
         )
 
@@ -336,21 +309,17 @@ def load_params(path: Path) -> Params:
 
 
 def load_names(path: Path) -> tuple[list[str], Skeleton]:
-    """The models that a params file trains and its point set; the file may be of an older version of the project.
-
-    Raises:
-        UserError: no such file, or neither key in it.
-    """
+    """The models that a params file trains and its point set; the file may be of an older version of the project."""
     values = _read(path)
     try:
         models, skeleton = [*values["train"]["models"]], values["data"]["skeleton"]
         models += values.get("align", {}).get("models", [])
     except (TypeError, KeyError):
         raise UserError(f"{path}: has no train.models or no data.skeleton") from None
-    return models, _checked(Points, {"skeleton": skeleton}, path).get_skeleton()
+    return models, _checked(Points, {"skeleton": skeleton}, path).skeleton
 
 
-def _read(path: Path) -> object:
+def _read(path: Path) -> Any:
     try:
         return YAML(typ="safe", pure=True).load(path)
     except FileNotFoundError:
@@ -359,18 +328,21 @@ def _read(path: Path) -> object:
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
 
 
-def _checked(section: type[Section], values: object, path: Path) -> Section:
+SomeSection = TypeVar("SomeSection", bound=Section)
+
+
+def _checked(section: type[SomeSection], values: object, path: Path) -> SomeSection:
     try:
         return section.model_validate(values)
     except ValidationError as error:
-        raise UserError(*(f"{path}: {_message(problem)}" for problem in error.errors())) from None
+        raise UserError(*(f"{path}: {_message(**problem)}" for problem in error.errors())) from None
 
 
-def _message(problem: dict) -> str:
-    key = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"{key}: unknown key (its value: {problem['input']!r}); remove it or fix its spelling"
-    if problem["type"] == "missing":
+def _message(type: str, loc: tuple, input: object, msg: str, **_: object) -> str:
+    key = ".".join(map(str, loc))
+    if type in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"{key}: unknown key (its value: {input!r}); remove it or fix its spelling"
+    if type == "missing":
         return f"{key}: missing; see presets/sample.yaml for every key"
-    value = "" if isinstance(problem["input"], dict | BaseModel) else f" is {problem['input']!r}:"
-    return f"{key}{value} {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    value = "" if isinstance(input, dict | BaseModel) else f" is {input!r}:"
+    return f"{key}{value} {msg[0].lower()}{msg[1:]}"

@@ -1,7 +1,7 @@
 """Presets: what differs from the default parameters, composed into a whole params.yaml."""
 
 import io
-from collections.abc import Mapping
+import operator
 from copy import deepcopy
 from itertools import dropwhile, takewhile
 from pathlib import Path
@@ -40,12 +40,9 @@ def compose_preset(folder: Path, name: str) -> str:
             _merge(params["models"], models)
     text = io.StringIO()
     yaml.dump(params, text)
-    heading = takewhile(_is_comment, (folder / f"{name}.yaml").read_text(encoding="utf-8").splitlines(True))
-    return "".join([*heading, *dropwhile(_is_comment, text.getvalue().splitlines(True))])
-
-
-def _is_comment(line: str) -> bool:
-    return line.startswith("#")
+    is_comment = operator.methodcaller("startswith", "#")
+    heading = takewhile(is_comment, (folder / f"{name}.yaml").read_text(encoding="utf-8").splitlines(True))
+    return "".join([*heading, *dropwhile(is_comment, text.getvalue().splitlines(True))])
 
 
 def _base(name: str, model: dict, bases: dict) -> dict:
@@ -54,12 +51,11 @@ def _base(name: str, model: dict, bases: dict) -> dict:
     return bases.get(name) or (same or [bases["resnet"]])[0]
 
 
-def _merge(base: dict, changes: Mapping) -> None:
+def _merge(base: dict, changes: dict) -> None:
     """Merge key by key; a mapping whose `name` differs, as another network's does, replaces the base's."""
     for key, value in changes.items():
         old = base.get(key)
-        both = isinstance(value, Mapping) and isinstance(old, Mapping)
-        if both and value.get("name", old.get("name")) == old.get("name"):
+        if isinstance(value, dict) and isinstance(old, dict) and value.get("name", old.get("name")) == old.get("name"):
             _merge(old, value)
         else:
             base[key] = _on_one_line(value)

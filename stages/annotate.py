@@ -48,7 +48,7 @@ def main(
     for note in notes:
         click.echo(f"note: {note}", err=True)
     files = annotate(out, found, Annotator(
-        members=members, blend=blend, skeleton=params.data.get_skeleton(), geometry=params.crop, cascade=cascade,
+        members=members, blend=blend, skeleton=params.data.skeleton, geometry=params.crop, cascade=cascade,
         runtime=make_runtime(params.train.device, params.train.precision), tta=params.predict,
     ))
     for photo, file in zip(found, files, strict=False):

@@ -3,18 +3,22 @@
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pipeline.common.errors import UserError
 from pipeline.common.paths import Paths
 
+if TYPE_CHECKING:
+    from pipeline.params import Params
+
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 PATHS = Paths()
 
 
-def crops_folder(params: "Params", model: str) -> Path:  # noqa: F821
+def crops_folder(params: "Params", model: str) -> Path:
     """Choose the crops that a model sees."""
     return PATHS.aligned if model in params.align.models else PATHS.crops
 

@@ -16,7 +16,7 @@ def main(params_path: Path) -> None:
 
     params, paths = load_params(params_path), PATHS
     ensemble = ensemble_files(paths, params.members, params.split.folds, **params.ensemble.model_dump(),
-                              flip_indices=params.data.get_skeleton().flip)
+                              flip_indices=params.data.skeleton.flip)
     shares = ", ".join(f"{model} {weight:.3f}" for model, weight in ensemble.weights.get("test", {}).items())
     click.echo(f"{paths.ensemble}: {params.ensemble.blend} of {shares or ', '.join(params.members)}")
 

@@ -20,7 +20,7 @@ def main(model: str | None, fold: int, params_path: Path) -> None:
     params = load_params(params_path)
     name, _ = params.model(model)
     predict_fold(
-        PATHS, crops_folder(params, name), name, params.fold(fold), flip_indices=params.data.get_skeleton().flip,
+        PATHS, crops_folder(params, name), name, params.fold(fold), flip_indices=params.data.skeleton.flip,
         tta=params.predict, runtime=make_runtime(params.train.device, params.train.precision, params.train.threads),
     )
 

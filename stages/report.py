@@ -17,7 +17,7 @@ def main(params_path: Path) -> None:
     from pipeline.params import load_params
 
     params, paths = load_params(params_path), PATHS
-    data, skeleton, names = params.data, params.data.get_skeleton(), (params.members, params.split.folds)
+    data, skeleton, names = params.data, params.data.skeleton, (params.members, params.split.folds)
     results = load_results(paths, *names, Path(data.root) / data.solution if data.solution else None)
     upright = CropStore.open(paths.aligned / "train") if params.align.models else None
     members = {

@@ -18,7 +18,7 @@ def main(params_path: Path) -> None:
     from pipeline.params import load_params
 
     params, paths = load_params(params_path), PATHS
-    data, skeleton, names = params.data, params.data.get_skeleton(), (params.members, params.split.folds)
+    data, skeleton, names = params.data, params.data.skeleton, (params.members, params.split.folds)
     results = load_results(paths, *names, Path(data.root) / data.solution if data.solution else None)
     metrics = build_metrics(results, skeleton.eyes)
     oof = Predictions.load(paths.ensemble / "oof.npz").by_face()

@@ -33,7 +33,7 @@ def main(checked: Path | None, params_path: Path) -> None:
         raise click.UsageError("data.test is null: there are no test faces that a submission could be checked against")
     table = None
     if params.submit.lookup:
-        table = lookup.read_lookup(Path(data.root) / params.submit.lookup, faces.image, data.get_skeleton().names)
+        table = lookup.read_lookup(Path(data.root) / params.submit.lookup, faces.image, data.skeleton.names)
     if checked is None:
         train = CropStore.open(paths.crops / "train")
         oof = submission.read_predictions(paths.ensemble / "oof.npz", len(train))
@@ -44,7 +44,7 @@ def main(checked: Path | None, params_path: Path) -> None:
     elif table:
         click.echo(lookup.check(path, faces, table))
     else:
-        click.echo(submission.check(path, faces, data.get_skeleton().num_points))
+        click.echo(submission.check(path, faces, data.skeleton.num_points))
     if checked is None:
         click.echo(write_intervals(
             Path(params.submit.intervals), Path(params.submit.review), oof=oof, test=test, train=train, faces=faces,

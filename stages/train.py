@@ -21,7 +21,7 @@ def main(model: str | None, fold: int, params_path: Path) -> None:
     (name, _), train = params.model(model), params.train
     train_fold(
         PATHS, crops_folder(params, name) / "train", name, params.fold(fold), recipe=params.recipe(name),
-        skeleton=params.data.get_skeleton(),
+        skeleton=params.data.skeleton,
         runtime=make_runtime(train.device, train.precision, train.threads, train.workers),
     )
 

@@ -32,7 +32,7 @@ def main(
     if root is None or train is None:
         data = load_params(params_path).data
         root, train, test = root or data.root, train or data.train, test or data.test
-        points = points or data.get_skeleton()
+        points = points or data.skeleton
         layout = data.layout()
     reports = validate_files(Path(root), train, test, points, replace(layout, format=format or layout.format))
     for report in reports:

@@ -15,14 +15,12 @@ from ruamel.yaml import YAML
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
 from pipeline.keypoints import geometry
-from pipeline.keypoints.skeleton import Skeleton
+from pipeline.keypoints.skeleton import make_skeleton
 
 DATA = Path(os.environ.get("KEYPOINT_FOLDS_DATA", Path(__file__).parents[2] / "shared" / "data"))
 WEIGHTS = DATA.parent / "weights"
-SKELETON = Skeleton(
-    name="five", flip=np.array([1, 0, 2, 4, 3]), eyes=(0, 1), edges=((0, 1), (3, 4)),
-    regions={"eyes": (0, 1), "rest": (2, 3, 4)},
-)
+SKELETON = make_skeleton("five", 5, [(0, 1), (3, 4)], eyes=(0, 1), edges=((0, 1), (3, 4)),
+                         regions={"eyes": (0, 1), "rest": (2, 3, 4)})
 SHAPE = np.array([[20, 22], [44, 22], [32, 34], [24, 46], [40, 46]], np.float32)
 
 

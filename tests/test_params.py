@@ -50,7 +50,7 @@ def test_load_params_wrong_values_are_all_named(tmp_path):
         "augment.flip is 1.5: input should be less than or equal to 1",
         "models.resnet.lr is -1: input should be greater than 0",
         "ensemble.blend is 'average': input should be 'mean', 'median' or 'weights'",
-        "split.folds is [0, 0]: value error, a fold stands twice",
+        "split.folds is [0, 0]: value error, a number stands twice",
         "train.seed: missing",
         "models.unet.network",
     ):
@@ -91,10 +91,10 @@ def test_params_unknown_model_or_fold_lists_the_known():
 @pytest.mark.parametrize(("change", "message"), [
     ({"format": "yolo"}, "data.format is 'yolo': input should be 'auto', 'dlib_xml'"),
     ({"box": "face"}, "data.box is 'face': input should be 'photo' or 'points'"),
-    ({"points": [3, 3]}, "data value error, points names a point twice"),
+    ({"points": [3, 3]}, "data.points is [3, 3]: value error, a number stands twice"),
     ({"points": []}, "data.points is []: list should have at least 1 item"),
     ({"points": [-1]}, "data.points.0 is -1: input should be greater than or equal to 0"),
-    ({"test": None}, "data value error, solution names a file, but test is null"),
+    ({"test": None}, "value error, data.solution names a file, but data.test is null"),
 ])
 def test_data_section_wrong_value_is_an_error(tmp_path, change, message):
     path = changed(tmp_path, lambda values: values["data"].update(change))
@@ -111,17 +111,17 @@ def test_data_section_without_test_faces_is_valid(tmp_path):
 def test_skeleton_name_or_mapping_is_valid(tmp_path):
     own = {"points": 3, "pairs": [[0, 1]], "eyes": [0, 1], "edges": [[0, 2, 1]], "names": ["left", "right", "nose"]}
     path = changed(tmp_path, lambda values: values["data"].update(skeleton=own))
-    skeleton = load_params(path).data.get_skeleton()
+    skeleton = load_params(path).data.skeleton
     assert skeleton.flip.tolist() == [1, 0, 2] and skeleton.eyes == (0, 1) and skeleton.edges == ((0, 2, 1),)
     assert skeleton.names == ("left", "right", "nose") and skeleton.regions == {}
     path = changed(tmp_path, lambda values: values["data"].update(skeleton="imm58"))
-    assert load_params(path).data.get_skeleton().num_points == 58
+    assert load_params(path).data.skeleton.num_points == 58
 
 
 @pytest.mark.parametrize(
     ("skeleton", "problems"),
     [
-        ("ibug69", ["data.skeleton is 'ibug69': value error, unknown skeleton 'ibug69': choose one of ibug68, imm58"]),
+        ("ibug69", ["data.skeleton is 'ibug69': unknown skeleton 'ibug69': choose one of ibug68, imm58"]),
         (68, ["data.skeleton is 68: value error, neither a name nor a mapping"]),
         ({"pairs": [[0, 1]]}, ["data.skeleton.points: missing"]),
         ({"points": 0}, ["data.skeleton.points is 0: input should be greater than or equal to 1"]),

@@ -16,23 +16,23 @@ from pipeline.keypoints.geometry import finite_mean
 def mae(points: np.ndarray, truth: np.ndarray) -> float:
     """Compute the mean absolute error over x and y of every point, in image pixels: the contest's score."""
     present = np.isfinite(truth).all(-1)
-    return _mean(np.abs(_difference(points, truth)[present]))
+    return _mean(np.abs(np.subtract(points, truth, dtype=np.float64)[present]))
 
 
 def rmse(points: np.ndarray, truth: np.ndarray) -> float:
     """Compute the root mean square error over x and y, in image pixels, as Kaggle's Facial Keypoints Detection."""
     present = np.isfinite(truth).all(-1)
-    return float(np.sqrt(_mean(np.square(_difference(points, truth)[present]))))
+    return float(np.sqrt(_mean(np.square(np.subtract(points, truth, dtype=np.float64)[present]))))
 
 
 def face_mae(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Compute the `mae` (N,) of each face; NaN where all its points are missing."""
-    return _present_mean(np.abs(_difference(points, truth)).mean(-1), truth)
+    return _present_mean(np.abs(np.subtract(points, truth, dtype=np.float64)).mean(-1), truth)
 
 
 def point_errors(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Compute the distance (N, K) of each point to the truth, in image pixels; NaN where missing."""
-    return np.sqrt(np.square(_difference(points, truth)).sum(-1))
+    return np.sqrt(np.square(np.subtract(points, truth, dtype=np.float64)).sum(-1))
 
 
 def face_nme(points: np.ndarray, truth: np.ndarray, eyes: tuple[int, int] | None) -> np.ndarray:
@@ -40,16 +40,13 @@ def face_nme(points: np.ndarray, truth: np.ndarray, eyes: tuple[int, int] | None
 
     The normalised mean error of Sagonas et al., 300 Faces in-the-Wild Challenge (ICCV Workshops 2013).
 
-    Args:
-        eyes: indices of the two outer eye corners; NaN for a face where one of them is missing, and for all where
-            the points have no such corners (None).
+    `eyes` are the two outer eye corners; NaN for a face where one of them is missing, and for all where it is None.
     """
     if eyes is None:
         return np.full(len(truth), np.nan)
     first, second = (truth[:, eye].astype(np.float64) for eye in eyes)
-    eye_distance = np.sqrt(np.square(second - first).sum(-1))
-    eye_distance[eye_distance == 0] = np.nan
-    return 100 * _present_mean(point_errors(points, truth), truth) / eye_distance
+    distance = np.sqrt(np.square(second - first).sum(-1))
+    return 100 * _present_mean(point_errors(points, truth), truth) / np.where(distance, distance, np.nan)
 
 
 def nme(points: np.ndarray, truth: np.ndarray, eyes: tuple[int, int] | None) -> float:
@@ -70,15 +67,10 @@ def fold_summary(
 ) -> dict:
     """Score OOF predictions: of all faces pooled, of each fold, and their mean and standard deviation over the folds.
 
-    Args:
-        fold: (N,) the fold of each face.
-        folds: the folds in the order in which they are to be listed.
-
-    Returns:
-        `mae`, `mae_mean`, `mae_sd`, `mae_folds` (a list) and the same for `nme` and `rmse`. The deviation is the
-        sample's (n − 1), NaN for a single fold.
+    `fold` (N,) is that of each face. Returns `mae`, `mae_mean`, `mae_sd`, `mae_folds` (a list, in the order of `folds`)
+    and the same for `nme` and `rmse`.
     """
-    summary = {}
+    summary: dict = {}
     for name, score in (("mae", mae), ("nme", lambda p, t: nme(p, t, eyes)), ("rmse", rmse)):
         by_fold = [score(points[fold == one], truth[fold == one]) for one in folds]
         mean, deviation = mean_sd(by_fold)
@@ -111,22 +103,18 @@ def paired_bootstrap(
     Args:
         errors_a, errors_b: (N,) an error a face, NaN where it has none; such faces are left out.
         group: (N,) the group of each face.
-        seed: of the draws.
         n: number of draws.
-        weight: (N,) how much each face counts in the means, as its number of known points does in the MAE; None: all
-            the same.
+        weight: (N,) how much each face counts in the means, as its number of known points does in the MAE.
 
     Raises:
         UserError: no face has both errors.
     """
-    both = np.isfinite(errors_a) & np.isfinite(errors_b)
-    if weight is not None:
-        both &= np.asarray(weight) > 0
+    weight = np.ones(len(group)) if weight is None else np.asarray(weight, np.float64)
+    both = np.isfinite(errors_a) & np.isfinite(errors_b) & (weight > 0)
     if not both.any():
         raise UserError("no face has an error in both experiments; compare experiments on the same data")
     gap = (np.asarray(errors_a, np.float64) - np.asarray(errors_b, np.float64))[both]
-    share = np.ones(len(gap)) if weight is None else np.asarray(weight, np.float64)[both]
-    _, member = np.unique(np.asarray(group)[both], return_inverse=True)
+    share, (_, member) = weight[both], np.unique(np.asarray(group)[both], return_inverse=True)
     sums, counts = np.bincount(member, share * gap), np.bincount(member, share)
     drawn = np.random.default_rng(seed).integers(len(sums), size=(n, len(sums)))
     means = sums[drawn].sum(1) / counts[drawn].sum(1)
@@ -137,12 +125,8 @@ def paired_bootstrap(
 def mean_shape_points(keypoints_train: np.ndarray, boxes_train: np.ndarray, boxes_eval: np.ndarray) -> np.ndarray:
     """Predict without a network, as a baseline: the mean face, in coordinates of the box, put into each box.
 
-    Args:
-        keypoints_train: (N, K, 2) image pixels, NaN where missing; a point missing everywhere is put in the middle.
-        boxes_train, boxes_eval: (N, 4) and (M, 4) left, top, width, height in image pixels.
-
-    Returns:
-        (M, K, 2) float64.
+    Keypoints (N, K, 2), NaN where missing, and boxes (N, 4), (M, 4) → (M, K, 2) float64, all in image pixels; a point
+    missing everywhere is put in the middle.
     """
     boxes_train, boxes_eval = (np.asarray(boxes, np.float64)[:, None] for boxes in (boxes_train, boxes_eval))
     relative = (keypoints_train - boxes_train[..., :2]) / boxes_train[..., 2:]
@@ -159,11 +143,6 @@ def mean_shape_oof(keypoints: np.ndarray, boxes: np.ndarray, fold: np.ndarray) -
     return points
 
 
-def _difference(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """points − truth in float64."""
-    return np.subtract(points, truth, dtype=np.float64)
-
-
 def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if values.size else float("nan")
 
@@ -171,6 +150,5 @@ def _mean(values: np.ndarray) -> float:
 def _present_mean(errors: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """(N,) mean of errors (N, K) over the points that are present; NaN where none is."""
     present = np.isfinite(truth).all(-1)
-    count = present.sum(-1).astype(np.float64)
-    count[count == 0] = np.nan
-    return np.where(present, errors, 0).sum(-1) / count
+    count = present.sum(-1)
+    return np.where(present, errors, 0).sum(-1) / np.where(count, count, np.nan)

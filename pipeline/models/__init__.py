@@ -1,17 +1,17 @@
 """Networks by name, and a network together with its codec."""
 
+from typing import Any
+
 from pipeline.common.errors import UserError
 from pipeline.models.backbone import Backbone, KeypointNetwork
-from pipeline.models.codecs import CODECS, Gaussian, Heatmap, Regression
+from pipeline.models.codecs import CODECS, Heatmap, Regression
 from pipeline.models.resnet import ResNet
 from pipeline.models.simplenet import SimpleNet
 from pipeline.models.smallcnn import SmallCNN
 from pipeline.models.unet import UNet
 
-NETWORKS: dict[str, type[KeypointNetwork]] = {
-    "simplenet": SimpleNet, "smallcnn": SmallCNN, "resnet": ResNet, "unet": UNet,
-}
-Codec = Regression | Heatmap | Gaussian
+NETWORKS = {"simplenet": SimpleNet, "smallcnn": SmallCNN, "resnet": ResNet, "unet": UNet}
+Codec = Regression | Heatmap
 
 
 def build_model(
@@ -22,9 +22,7 @@ def build_model(
     Args:
         network: `name` in NETWORKS and the class's own arguments; those of a `Backbone` stand among them.
         codec: `name` in CODECS and the class's own arguments.
-        num_points: K.
-        channels: 1 or 3.
-        size: side of the network's input in pixels.
+        num_points, channels, size: K, 1 or 3, and the side of the network's input in pixels.
 
     Raises:
         UserError: an unknown name, or a codec whose target has not the shape of the network's output.
@@ -38,14 +36,12 @@ def build_model(
     if "backbone" in network:
         options = {name: network.pop(name) for name in ("pretrained", "width", "stem") if name in network}
         network["backbone"] = Backbone(name=network["backbone"], **options)
-    if network_class.spatial:
-        model = network_class(**network, num_points=num_points, in_chans=channels, padding=codec.get("padding", 0.0))
-        return model, codec_class(size=size, stride=model.stride, **codec)
-    model = network_class(**network, num_points=num_points, in_chans=channels, size=size)
-    return model, codec_class(size=size, **codec)
+    extent = {"padding": codec.get("padding", 0.0)} if network_class.spatial else {"size": size}
+    model = network_class(**network, num_points=num_points, in_chans=channels, **extent)
+    return model, codec_class(size=size, **({"stride": model.stride} if model.spatial else {}), **codec)
 
 
-def _lookup(registry: dict[str, type], name: str, key: str) -> type:
+def _lookup(registry: dict[str, Any], name: str, key: str) -> Any:
     if name not in registry:
         raise UserError(f"{key}.name {name!r} is unknown: choose one of {', '.join(registry)}")
     return registry[name]

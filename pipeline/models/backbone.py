@@ -1,10 +1,8 @@
 """Building blocks of the networks: timm backbones, the plain U-Net encoder, input normalisation."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import timm
 import torch
@@ -21,34 +19,37 @@ class KeypointNetwork(nn.Module):
     """Base of all networks: (B, C, S, S) uint8 → points (B, K, 2), or heatmaps (B, K, H, W) where `spatial`.
 
     A network has a `backbone`, which may be frozen, and a `stride`: input pixels per heatmap cell, 1 for points.
+    All take `num_points` K and `in_chans` C, 1 or 3; those without heatmaps also `size` S, in pixels.
     """
 
     spatial: ClassVar[bool] = False
-    stride = 1
+    stride: int = 1
     backbone: nn.Module
+    normalize: nn.Module
+    head: nn.Module
 
     def start_at(self, target: Tensor) -> None:
         """Predict `target` (1, K, …) for every face before training, where the network can; by default nothing."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, S, S) uint8 → (B, K, 2)."""
+        return in_float32(self.head, self.backbone(self.normalize(images))).unflatten(1, (-1, 2))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
     """Any timm model without its head, for 1 or 3 channels.
 
-    Attributes:
-        name: timm's name.
-        pretrained: True (download from the hub), False (random weights) or the path of a weights file.
-        width: of every layer, as a share of the usual; other than 1 only for timm's ResNets without weights.
-        stem: how pretrained RGB filters are reduced to one channel: "sum", timm's rule, which gives a grey image the
-            features of its RGB copy, or "mean".
+    `stem` is how pretrained RGB filters are reduced to one channel: "sum", timm's rule, which gives a grey image the
+    features of its RGB copy, or "mean".
     """
 
     name: str
-    pretrained: bool | str
-    width: float
+    pretrained: bool | str  # True (download from the hub), False (random weights) or the path of a weights file
+    width: float  # of every layer, as a share of the usual; other than 1 only for timm's ResNets without weights
     stem: str = "sum"
 
-    def create(self, in_chans: int, **options: object) -> nn.Module:
+    def create(self, in_chans: int, **options: Any) -> nn.Module:
         """Create the timm model; `options` are for `timm.create_model`.
 
         Raises:
@@ -58,48 +59,35 @@ class Backbone:
         if not timm.is_model(name.split(".")[0]):
             raise UserError(f"network.backbone {name!r}: timm has no such model; see timm.list_models()")
         if self.width != 1:
-            options["channels"] = self._channels()
+            if pretrained or timm.models.model_entrypoint(name.split(".")[0]).__module__ != "timm.models.resnet":
+                raise UserError(f"network.width {self.width}: only timm's ResNets, without pretrained weights, come in "
+                                "other widths")
+            options["channels"] = tuple(round(self.width * channels) for channels in (64, 128, 256, 512))
         if isinstance(pretrained, str):
             if not Path(pretrained).is_file():
                 raise UserError(f"network.pretrained: no weights file at {pretrained!r}; "
                                 "give a path, true (hub) or false")
             options["pretrained_cfg_overlay"] = {"file": pretrained}
-        with _weights_errors(name, pretrained):
+        try:
             backbone = timm.create_model(name, pretrained=bool(pretrained), in_chans=in_chans, **options)
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+            if not pretrained:
+                raise
+            source = f"from {pretrained!r}" if isinstance(pretrained, str) else "from the hub"
+            raise UserError(
+                f"network.pretrained: weights of {name} could not be loaded {source} "
+                f"({' '.join(str(error).split())[:300]}). Choose: true (timm's hub download; needs the network), "
+                "a path to a weights file, or false (random weights)"
+            ) from error
         if pretrained and in_chans == 1 and self.stem == "mean":
-            first = next(layer for layer in backbone.modules() if isinstance(layer, nn.Conv2d))
-            first.weight.data /= 3
+            next(layer for layer in backbone.modules() if isinstance(layer, nn.Conv2d)).weight.data /= 3
         return backbone
-
-    def _channels(self) -> tuple[int, ...]:
-        module = timm.models.model_entrypoint(self.name.split(".")[0]).__module__
-        if self.pretrained or module != "timm.models.resnet":
-            raise UserError(f"network.width {self.width}: only timm's ResNets, without pretrained weights, come in "
-                            "other widths")
-        return tuple(round(self.width * channels) for channels in (64, 128, 256, 512))
-
-
-@contextmanager
-def _weights_errors(name: str, pretrained: bool | str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        if not pretrained:
-            raise
-        source = f"from {pretrained!r}" if isinstance(pretrained, str) else "from the hub"
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(
-            f"network.pretrained: weights of {name} could not be loaded {source} ({reason}). "
-            "Choose: true (timm's hub download; needs the network), a path to a weights file, or false (random weights)"
-        ) from error
 
 
 class PlainEncoder(nn.Module):
     """Blocks of two convolutions with batch norm and ReLU, a max pool between them (Ronneberger et al., MICCAI 2015).
 
-    Args:
-        in_chans: channels of the input.
-        channels: of each level; level i has 1/2^i of the resolution.
+    Level i has `channels[i]` channels and 1/2^i of the resolution.
     """
 
     def __init__(self, in_chans: int, channels: list[int]) -> None:
@@ -119,22 +107,21 @@ class PlainEncoder(nn.Module):
 
 
 class Normalize(nn.Module):
-    """Normalisation of uint8 images by mean and standard deviation (0…1); grey images take the mean over RGB."""
+    """Normalisation of uint8 images by mean and standard deviation, those that a timm `backbone` was pretrained with.
 
-    def __init__(
-        self, channels: int, mean: Sequence[float] = (0.5, 0.5, 0.5), std: Sequence[float] = (0.5, 0.5, 0.5)
-    ) -> None:
+    Both are 0.5 of white where none is given; grey images take the mean over RGB.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, channels: int, backbone: str | None = None) -> None:
         super().__init__()
-        for name, values in (("mean", mean), ("std", std)):
-            tensor = 255 * torch.tensor(values)
+        config = get_pretrained_cfg(backbone) if backbone else None
+        for name in ("mean", "std"):
+            tensor = 255 * torch.tensor(getattr(config, name) if config else (0.5, 0.5, 0.5))
             tensor = tensor.mean(0, keepdim=True) if channels == 1 else tensor
             self.register_buffer(name, tensor[:, None, None], persistent=False)
-
-    @classmethod
-    def of(cls, backbone: str, channels: int) -> "Normalize":
-        """Take the values that a timm model was pretrained with."""
-        config = get_pretrained_cfg(backbone)
-        return cls(channels) if config is None else cls(channels, config.mean, config.std)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8 → float32."""

@@ -60,16 +60,14 @@ class Heatmap:
         self.cells = size // stride + 2 * self.pad
         self.radius = math.ceil(3.5 * sigma)
 
-    def _to_cells(self, points: Tensor) -> Tensor:
-        return (points - (self.stride - 1) / 2) / self.stride + self.pad
-
     def _to_pixels(self, cells: Tensor) -> Tensor:
         return (cells - self.pad) * self.stride + (self.stride - 1) / 2
 
     def _profiles(self, points: Tensor) -> Tensor:
         """(B, K, 2, n) log of a Gaussian of height 1 around each point, along x and along y."""
         grid = torch.arange(self.cells, device=points.device, dtype=points.dtype)
-        return (self._to_cells(points)[..., None] - grid).square() / (-2 * self.sigma**2)
+        cells = (points - (self.stride - 1) / 2) / self.stride + self.pad
+        return (cells[..., None] - grid).square() / (-2 * self.sigma**2)
 
     def encode(self, points: Tensor) -> Tensor:
         """(B, K, 2) input pixels → (B, K, H, W) that sums to 1 over the cells; a far point's mass is at the edge."""
@@ -97,9 +95,7 @@ class Heatmap:
         index = (y[..., :, None] * self.cells + x[..., None, :]).flatten(2)  # B K w·w
         window = output.flatten(2).gather(2, index).masked_fill(~inside.flatten(2), -torch.inf)
         weights = self._weights(window).unflatten(2, (len(reach), len(reach)))
-        mean_x = (weights.sum(-2) * x).sum(-1)
-        mean_y = (weights.sum(-1) * y).sum(-1)
-        return self._to_pixels(torch.stack([mean_x, mean_y], dim=-1))
+        return self._to_pixels(torch.stack([(weights.sum(-2) * x).sum(-1), (weights.sum(-1) * y).sum(-1)], dim=-1))
 
 
 class Gaussian(Heatmap):
@@ -126,7 +122,7 @@ def _outer(profiles: Tensor) -> Tensor:
     return y[..., :, None] * x[..., None, :]
 
 
-CODECS = {"regression": Regression, "heatmap": Heatmap, "gaussian": Gaussian}
+CODECS: dict[str, type[Regression | Heatmap]] = {"regression": Regression, "heatmap": Heatmap, "gaussian": Gaussian}
 
 
 def heatmap_pad(padding: float, stride: int) -> int:

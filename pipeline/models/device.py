@@ -3,8 +3,8 @@
 import ctypes
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,37 +12,22 @@ from torch import Tensor, nn
 
 from pipeline.common.errors import UserError
 
-# of glibc's malloc.h
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """A device and how it is used. Tensors are channels last, which is as fast or faster on every device tried.
-
-    Attributes:
-        dtype: of matrix products; float32 means no autocast.
-        threads: of the CPU, 0 for all; their number changes the last digits of sums.
-        workers: processes that augment beside the training.
-    """
+    """A device and how it is used. Tensors are channels last, which is as fast or faster on every device tried."""
 
     device: torch.device
-    dtype: torch.dtype
-    threads: int = 0
-    workers: int = 0
+    dtype: torch.dtype  # of matrix products; float32 means no autocast
+    threads: int = 0  # of the CPU, 0 for all; their number changes the last digits of sums
+    workers: int = 0  # processes that augment beside the training
 
-    @property
-    def autocast(self) -> AbstractContextManager:
-        """Context of a forward pass."""
-        if self.dtype == torch.float32:
-            return nullcontext()
-        return torch.autocast(self.device.type, self.dtype)
-
-    def place(self, network: nn.Module) -> nn.Module:
+    def place(self, network: AnyModule) -> AnyModule:
         """Move a network to the device, channels last."""
-        return network.to(self.device, memory_format=torch.channels_last)
+        return network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def images(self, images: Tensor) -> Tensor:
         """Move uint8 images (B, C, H, W) to the device, channels last."""
@@ -50,7 +35,7 @@ class Runtime:
 
     def forward(self, network: nn.Module, images: Tensor) -> Tensor:
         """Run `network` on uint8 images (B, C, H, W) from the host."""
-        with self.autocast:
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return network(self.images(images))
 
 
@@ -70,14 +55,13 @@ def make_runtime(device: str, precision: str, threads: int = 0, workers: int = 0
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     chosen = torch.device(device)
-    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}.get(chosen.type, True)
-    if not found:
+    if not {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}.get(chosen.type, True):
         raise UserError(f"train.device {device!r}: torch finds no such device; use auto or cpu")
     if chosen.type == "cpu":
         keep_pages()
     if precision == "auto":
         precision = "bfloat16" if _has_bfloat16(chosen) else "float32"
-    return Runtime(device=_local_device(chosen), dtype=DTYPES[precision], threads=threads, workers=workers)
+    return Runtime(device=_local_device(chosen), dtype=getattr(torch, precision), threads=threads, workers=workers)
 
 
 def _local_device(device: torch.device) -> torch.device:
@@ -89,10 +73,7 @@ def _local_device(device: torch.device) -> torch.device:
 
 
 def keep_pages() -> None:
-    """Let glibc keep the memory that this process frees: torch has no cache on a CPU, and page faults are slow.
-
-    See mallopt(3); no other C library has it.
-    """
+    """Let glibc (mallopt(3)) keep the memory that this process frees: torch has no cache on a CPU; page faults cost."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)  # large blocks from the heap too

@@ -1,9 +1,11 @@
 """A timm backbone with a regression head."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.backbone import Backbone, KeypointNetwork, Normalize, in_float32
+from pipeline.models.backbone import Backbone, KeypointNetwork, Normalize
 
 
 class ResNet(KeypointNetwork):
@@ -13,30 +15,24 @@ class ResNet(KeypointNetwork):
         head: "average" pools the last features over space (He et al., CVPR 2016); "flatten" keeps their places,
             which fixes the input size.
         dropout: before the linear layer.
-        num_points: K.
-        in_chans: 1 or 3.
-        size: side of the input in pixels.
     """
 
     def __init__(
         self, *, backbone: Backbone, head: str, dropout: float, num_points: int, in_chans: int, size: int
     ) -> None:
         super().__init__()
-        self.normalize = Normalize.of(backbone.name, in_chans)
+        self.normalize = Normalize(in_chans, backbone.name)
         options = {"global_pool": ""} if head == "flatten" else {}
-        self.backbone = backbone.create(in_chans, num_classes=0, **options)
-        features = self.backbone.num_features
+        timm_model: Any = backbone.create(in_chans, num_classes=0, **options)
+        features = timm_model.num_features
         if head == "flatten":
-            reduction = self.backbone.feature_info[-1]["reduction"]
-            features *= (-(-size // reduction)) ** 2
+            features *= (-(-size // timm_model.feature_info[-1]["reduction"])) ** 2
+        self.backbone = timm_model
         self.head = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(features, 2 * num_points))
 
     @torch.no_grad()
     def start_at(self, target: Tensor) -> None:
         """Start from the mean of what is to be learnt, which from 0 would take the first epochs to find."""
-        self.head[-1].weight.zero_()
-        self.head[-1].bias.copy_(target.flatten())
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, C, S, S) uint8 → (B, K, 2)."""
-        return in_float32(self.head, self.backbone(self.normalize(images))).unflatten(1, (-1, 2))
+        last: Any = [*self.head.children()][-1]
+        last.weight.zero_()
+        last.bias.copy_(target.flatten())

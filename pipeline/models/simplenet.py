@@ -1,8 +1,8 @@
 """SimpleNet, a plain convolutional network with three fully connected layers."""
 
-from torch import Tensor, nn
+from torch import nn
 
-from pipeline.models.backbone import KeypointNetwork, Normalize, halved, in_float32
+from pipeline.models.backbone import KeypointNetwork, Normalize, halved
 
 
 class SimpleNet(KeypointNetwork):
@@ -14,9 +14,6 @@ class SimpleNet(KeypointNetwork):
         channels: of each block; each halves the resolution.
         hidden: widths of the first two fully connected layers.
         dropout: after each block, and before each fully connected layer but the first.
-        num_points: K.
-        in_chans: 1 or 3.
-        size: side of the input in pixels.
     """
 
     def __init__(
@@ -43,7 +40,3 @@ class SimpleNet(KeypointNetwork):
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.xavier_uniform_(layer.weight)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, C, S, S) uint8 → (B, K, 2)."""
-        return in_float32(self.head, self.backbone(self.normalize(images))).unflatten(1, (-1, 2))

@@ -1,9 +1,9 @@
 """SmallCNN, the small network of the nose tip and of the 58-point face."""
 
-from torch import Tensor, nn
+from torch import nn
 
 from pipeline.common.errors import UserError
-from pipeline.models.backbone import KeypointNetwork, Normalize, halved, in_float32
+from pipeline.models.backbone import KeypointNetwork, Normalize, halved
 
 
 class SmallCNN(KeypointNetwork):
@@ -13,9 +13,6 @@ class SmallCNN(KeypointNetwork):
         channels: of each convolution; each is followed by a max pool that halves the resolution.
         kernels: side of each convolution's kernel, as many as channels; padded by half of it.
         hidden: width of the first fully connected layer.
-        num_points: K.
-        in_chans: 1 or 3.
-        size: side of the input in pixels.
 
     Raises:
         UserError: not as many kernels as channels, or more halvings than `size` allows.
@@ -28,7 +25,8 @@ class SmallCNN(KeypointNetwork):
         if len(kernels) != len(channels):
             raise UserError(f"network.kernels has {len(kernels)} entries and network.channels {len(channels)}: "
                             "give one for each convolution")
-        layers, side = [], size
+        layers: list[nn.Module] = []
+        side = size
         for in_channels, out_channels, kernel in zip([in_chans, *channels], channels, kernels, strict=False):
             layers += [nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2), nn.ReLU(), nn.MaxPool2d(2)]
             side = halved(side + (kernel + 1) % 2)  # an even kernel adds a pixel
@@ -37,7 +35,3 @@ class SmallCNN(KeypointNetwork):
         self.head = nn.Sequential(
             nn.Flatten(), nn.Linear(channels[-1] * side**2, hidden), nn.ReLU(), nn.Linear(hidden, 2 * num_points)
         )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, C, S, S) uint8 → (B, K, 2)."""
-        return in_float32(self.head, self.backbone(self.normalize(images))).unflatten(1, (-1, 2))

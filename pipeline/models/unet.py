@@ -1,6 +1,7 @@
 """U-Net from crops to heatmaps."""
 
 from itertools import repeat
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,11 +16,9 @@ PLAIN = [64, 128, 256, 512, 1024]  # channels of the plain encoder's levels
 
 
 class Up(nn.Module):
-    """Decoder block: double the resolution, concatenate the skip features, convolve twice.
+    """Decoder block: double the resolution, concatenate the skip features, add `pad` empty cells, convolve twice.
 
-    Args:
-        upsample: "nearest" repeats cells, "transposed" is a transposed convolution.
-        pad: empty cells around the concatenated features.
+    `upsample` "nearest" repeats cells, "transposed" is a transposed convolution.
     """
 
     def __init__(self, in_channels: int, skip_channels: int, out_channels: int, pad: int, upsample: str) -> None:
@@ -47,8 +46,6 @@ class UNet(KeypointNetwork):
         backbone: its name may be "plain".
         decoder_channels: channels of each decoder block, deepest first.
         upsample: see `Up`.
-        num_points: K.
-        in_chans: 1 or 3.
         padding: pixels beyond the crop that the heatmaps cover; at most two cells, the reach of the last block.
     """
 
@@ -61,20 +58,22 @@ class UNet(KeypointNetwork):
         super().__init__()
         if backbone.name == "plain":
             self.normalize = Normalize(in_chans)
-            widths = _plain_widths(backbone, len(decoder_channels))
+            if backbone.pretrained:
+                raise UserError("network.pretrained: there are no weights for the plain encoder; set it to false")
+            widths = [max(1, round(backbone.width * width)) for width in PLAIN[: len(decoder_channels) + 1]]
             strides = [2**level for level in range(len(widths))]
             self.backbone = PlainEncoder(in_chans, widths)
         else:
-            self.normalize = Normalize.of(backbone.name, in_chans)
-            self.backbone = backbone.create(in_chans, features_only=True)
-            widths, strides = self.backbone.feature_info.channels(), self.backbone.feature_info.reduction()
+            self.normalize = Normalize(in_chans, backbone.name)
+            timm_model: Any = backbone.create(in_chans, features_only=True)
+            widths, strides = timm_model.feature_info.channels(), timm_model.feature_info.reduction()
+            self.backbone = timm_model
         if len(decoder_channels) >= len(widths):
             raise UserError(f"network.decoder_channels has {len(decoder_channels)} entries; {backbone.name} has "
                             f"features for {len(widths) - 1}")
         self.stride = strides[-1 - len(decoder_channels)]
         if padding > 2 * self.stride:
-            raise UserError(f"codec.padding is {padding}: at most {2 * self.stride} (two cells of {self.stride} "
-                            "pixels)")
+            raise UserError(f"codec.padding is {padding}: at most {2 * self.stride}, two cells of {self.stride} pixels")
         pads = [0] * (len(decoder_channels) - 1) + [heatmap_pad(padding, self.stride)]
         in_channels, skip_channels = [widths[-1], *decoder_channels[:-1]], widths[-2::-1]
         self.decoder = nn.ModuleList(map(Up, in_channels, skip_channels, decoder_channels, pads, repeat(upsample)))
@@ -86,10 +85,3 @@ class UNet(KeypointNetwork):
         for block, skip in zip(self.decoder, reversed(skips), strict=False):
             x = block(x, skip)
         return in_float32(self.head, x)
-
-
-def _plain_widths(backbone: Backbone, steps: int) -> list[int]:
-    """Channels of the plain encoder's levels, one more than the decoder has steps, as far as there are."""
-    if backbone.pretrained:
-        raise UserError("network.pretrained: there are no weights for the plain encoder; set it to false")
-    return [max(1, round(backbone.width * channels)) for channels in PLAIN[: steps + 1]]

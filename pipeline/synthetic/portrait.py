@@ -12,15 +12,12 @@ import cv2
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from pipeline.synthetic.head import COLUMNS, ROWS, Camera, Head, template
+from pipeline.synthetic.head import COLUMNS, ROWS, Camera, Head, bell, template
 
 SUPER = 1.5
 _FACTOR = 5  # texels per cell of the skin's grid
 _SHAPE = (len(ROWS) * _FACTOR, len(COLUMNS) * _FACTOR)
 _TEXEL = 1.7 / _FACTOR  # mm, about
-_MASKS = ("eye", "lash", "rim", "lid", "lips", "mouth", "seam", "nostril", "wing", "blush", "socket", "beard", "height",
-          "hairline", "forehead", "sideways")  # fmt: skip
-
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
@@ -55,22 +52,15 @@ class Light:
 
 @dataclass(frozen=True, kw_only=True)
 class Surface:
-    """A grid (R, C, 3) of positions in the head frame, seen by `camera`.
+    """A surface seen by `camera`."""
 
-    `paint` takes positions (n, 3) and cells (n, 2), fractional row and column, and gives the albedo (n, 3). `both`:
-    it can be seen from behind.
-    """
-
-    grid: np.ndarray
+    grid: np.ndarray  # (R, C, 3) in the head frame
     camera: Camera
-    paint: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    both: bool = False
+    paint: Callable[[np.ndarray, np.ndarray], np.ndarray]  # positions (n, 3), fractional cells (n, 2) → albedo (n, 3)
+    both: bool = False  # whether it can be seen from behind
 
 
-# ---------------------------------------------------------------- textures
-
-
-def noise(rng: np.random.Generator, shape: tuple[int, int], cells: list[tuple[int, int]]) -> np.ndarray:
+def noise(rng: np.random.Generator, shape: tuple[int, ...], cells: list[tuple[int, int]]) -> np.ndarray:
     """Make a smooth texture (H, W) float32 of about unit spread: the sum of random grids of `cells` rows, columns."""
     total = np.zeros(shape, np.float32)
     for rows, columns in cells:
@@ -86,93 +76,60 @@ def _curve(*indices: int) -> np.ndarray:
     return CubicSpline(at, points, bc_type="natural")(np.linspace(0, at[-1], 24))
 
 
-def _soft(mask: np.ndarray, blur: float) -> np.ndarray:
+def _draw_mask(shapes: list[np.ndarray], *, width: int = 0, blur: float) -> np.ndarray:
+    """Mask (texels,) from 0 to 1 that is 1 within polygons, or along lines `width` texels wide."""
+    mask, fixed = np.zeros(_SHAPE, np.uint8), [np.rint(shape * 16).astype(np.int32) for shape in shapes]
+    if width:
+        cv2.polylines(mask, fixed, False, 255, width, cv2.LINE_AA, 4)
+    for polygon in fixed if not width else []:
+        cv2.fillPoly(mask, [polygon], 255, cv2.LINE_AA, 4)
     return cv2.GaussianBlur(mask, (0, 0), blur).astype(np.float32).ravel() / np.float32(255)
-
-
-def _fill(*polygons: np.ndarray, blur: float = 1.0) -> np.ndarray:
-    """Mask (texels,) from 0 to 1 that is 1 within the polygons."""
-    mask = np.zeros(_SHAPE, np.uint8)
-    for polygon in polygons:
-        cv2.fillPoly(mask, [np.rint(polygon * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
-    return _soft(mask, blur)
-
-
-def _stroke(*lines: np.ndarray, width: int, blur: float = 0.8) -> np.ndarray:
-    """Mask (texels,) from 0 to 1 along the lines, `width` texels wide."""
-    mask = np.zeros(_SHAPE, np.uint8)
-    fixed = [np.rint(line * 16).astype(np.int32) for line in lines]
-    cv2.polylines(mask, fixed, False, 255, width, cv2.LINE_AA, 4)
-    return _soft(mask, blur)
 
 
 def _brow(thickness: float, *indices: int) -> np.ndarray:
     """Outline (m, 2) in texels of a brow `thickness` mm thick, its points given from the thin end to the nose."""
     line = _curve(*indices)
     half = np.interp(np.linspace(0, 1, len(line)), [0, 0.3, 0.85, 1], [0.1, 0.75, 1.0, 0.6]) * thickness / _TEXEL
-    up, down = line.copy(), line.copy()
-    up[:, 1] -= 0.4 * half
-    down[:, 1] += 0.6 * half
-    return np.concatenate([up, down[::-1]])
+    above, below = (np.column_stack([line[:, 0], line[:, 1] + share * half]) for share in (-0.4, 0.6))
+    return np.concatenate([above, below[::-1]])
 
 
 @cache
-def _lined() -> dict[str, np.ndarray]:
-    """Masks (texels,) of what lies between points of the face; the same for everybody, made once a process."""
+def _masks() -> dict[str, np.ndarray]:
+    """Masks (texels,) and fields of the skin's grid; the same for everybody, made once a process."""
     upper = [_curve(36, 37, 38, 39), _curve(42, 43, 44, 45)]
     lower = [_curve(39, 40, 41, 36), _curve(45, 46, 47, 42)]
     outer = [_curve(*range(48, 55)), _curve(*range(54, 60), 48)]
     inner = [_curve(*range(60, 65)), _curve(64, 65, 66, 67, 60)]
-    eyes = [np.concatenate(pair) for pair in zip(upper, lower, strict=True)]
-    return {
-        "eye": _fill(*eyes),
-        "lash": _stroke(*upper, width=3),
-        "rim": _stroke(*lower, width=2),
-        "lid": _stroke(*[line - [0, 3.2 / _TEXEL] for line in upper], width=3, blur=1.5),
-        "lips": _fill(np.concatenate(outer), blur=1.8),
-        "mouth": _fill(np.concatenate(inner), blur=0.8),
-        "seam": _stroke(*inner, width=3, blur=1.2),
-    }
-
-
-@cache
-def _regions() -> dict[str, np.ndarray]:
-    """Masks (texels,) and fields of the skin's grid; the same for everybody, made once a process."""
     rows, columns = cv2.resize(ROWS[:, None], (1, _SHAPE[0])), cv2.resize(COLUMNS[None], (_SHAPE[1], 1))
     height, longitude = np.broadcast_arrays(rows, columns)
-    aside, x = np.abs(longitude), 74 * np.sin(np.deg2rad(np.abs(longitude)))
-
-    def bell(at_x: float, at_y: float, wide: float, high: float) -> np.ndarray:
-        return np.exp(-(((x - at_x) / wide) ** 2) - ((height - at_y) / high) ** 2) * (aside < 90)
-
+    aside = np.abs(longitude)
+    x, front = 74 * np.sin(np.deg2rad(aside)), aside < 90
     above = np.interp(aside, [0, 25, 50, 90, 105], [60, 60, 70, 12, 8])
     around, line = [0, 30, 45, 60, 72, 84, 95, 110, 130, 180], [-70, -68, -62, -46, -18, 12, 16, 20, 55, 68]
-    hairline = np.interp(aside, around, line)
-    regions = {
-        "nostril": bell(7, 52.5, 3.6, 2.2),
-        "wing": bell(16.5, 48, 2, 6),
-        "blush": bell(44, 36, 18, 16) + bell(0, 44, 14, 10),
-        "socket": bell(22, -2, 12, 9) + bell(33, 10, 14, 5),
-        "beard": (1 - bell(0, 60, 10, 6)) * (aside < 112) / (1 + np.exp((above - height) / 3)),
+    fields = {
+        "nostril": bell(x, height, (7, 52.5), (3.6, 2.2)) * front,
+        "wing": bell(x, height, (16.5, 48), (2, 6)) * front,
+        "blush": (bell(x, height, (44, 36), (18, 16)) + bell(x, height, (0, 44), (14, 10))) * front,
+        "socket": (bell(x, height, (22, -2), (12, 9)) + bell(x, height, (33, 10), (14, 5))) * front,
+        "beard": (1 - bell(x, height, (0, 60), (10, 6)) * front) * (aside < 112) / (1 + np.exp((above - height) / 3)),
         "height": height,
-        "hairline": hairline,
+        "hairline": np.interp(aside, around, line),
         "forehead": np.clip((85 - aside) / 25, 0, 1),
         "sideways": np.clip(longitude / 60, -1, 1),
     }
-    return {name: np.ascontiguousarray(region, dtype=np.float32).ravel() for name, region in regions.items()}
+    return {
+        "eye": _draw_mask([np.concatenate(pair) for pair in zip(upper, lower, strict=True)], blur=1),
+        "lash": _draw_mask(upper, width=3, blur=0.8),
+        "rim": _draw_mask(lower, width=2, blur=0.8),
+        "lid": _draw_mask([line - [0, 3.2 / _TEXEL] for line in upper], width=3, blur=1.5),
+        "lips": _draw_mask([np.concatenate(outer)], blur=1.8),
+        "mouth": _draw_mask([np.concatenate(inner)], blur=0.8),
+        "seam": _draw_mask(inner, width=3, blur=1.2),
+    } | {name: np.ascontiguousarray(field, dtype=np.float32).ravel() for name, field in fields.items()}
 
 
-@cache
-def _masks() -> np.ndarray:
-    """All masks side by side: (texels, len(_MASKS)) float32."""
-    masks = _lined() | _regions()
-    return np.stack([masks[name] for name in _MASKS], axis=1)
-
-
-# ---------------------------------------------------------------- paint
-
-
-def _mix(base: np.ndarray, colour: np.ndarray | float, share: np.ndarray) -> np.ndarray:
+def _mix(base: np.ndarray, colour: np.ndarray | list[float] | float, share: np.ndarray) -> np.ndarray:
     """`base` (n, 3) mixed with a colour by shares (n,)."""
     return base + (np.asarray(colour, np.float32) - base) * np.clip(share, 0, 1)[:, None]
 
@@ -211,12 +168,12 @@ def _paint_skin(head: Head, look: Look, ragged: np.ndarray, rng: np.random.Gener
     """Paint of the head: skin, hair, beard, brows, eyes, lips and mouth."""
     fine = noise(rng, _SHAPE, [(9, 9), (40, 40), (200, 160)]).ravel()
     strands = noise(rng, _SHAPE, [(6, 90), (12, 200), (20, 400)]).ravel()
-    brows = _fill(_brow(look.brow, 17, 18, 19, 20, 21), _brow(look.brow, 26, 25, 24, 23, 22), blur=2.0)
+    brows = _draw_mask([_brow(look.brow, *range(17, 22)), _brow(look.brow, *range(26, 21, -1))], blur=2.0)
 
     def paint(place: np.ndarray, cell: np.ndarray) -> np.ndarray:
         row, column = (np.rint((cell.T + 0.5) * _FACTOR - 0.5)).astype(np.int64)
         texels = row.clip(0, _SHAPE[0] - 1) * _SHAPE[1] + column.clip(0, _SHAPE[1] - 1)
-        mask = dict(zip(_MASKS, np.ascontiguousarray(_masks()[texels].T), strict=True))
+        mask = {name: values[texels] for name, values in _masks().items()}
         grain, strand = fine[texels], strands[texels]
         dark = (1 + 0.06 * grain) * (1 - 0.3 * mask["socket"])
         dark *= np.clip(1 - 0.45 * mask["wing"] - 0.85 * mask["nostril"], 0.1, 1)
@@ -236,9 +193,6 @@ def _paint_skin(head: Head, look: Look, ragged: np.ndarray, rng: np.random.Gener
     return paint
 
 
-# ---------------------------------------------------------------- surfaces
-
-
 def _normals(grid: np.ndarray) -> np.ndarray:
     """Outward unit normals (R, C, 3) of a surface grid."""
     normal = np.cross(np.gradient(grid, axis=1), np.gradient(grid, axis=0))
@@ -249,14 +203,14 @@ def _skin_surface(head: Head, camera: Camera, look: Look, rng: np.random.Generat
     """The head, with its hair standing out of the skin."""
     ragged = noise(rng, _SHAPE, [(5, 60), (8, 140)]).ravel()
     coarse = np.arange(_SHAPE[0] * _SHAPE[1]).reshape(_SHAPE)[2::_FACTOR, 2::_FACTOR].ravel()
-    mask = dict(zip(_MASKS, _masks()[coarse].T, strict=True))
+    mask = {name: values[coarse] for name, values in _masks().items()}
     share = _hair_share(look, ragged[coarse], mask).reshape(head.skin.shape[:2])
     lumps = 1 + 0.25 * noise(rng, share.shape, [(7, 9), (16, 24)])
     grid = head.skin + _normals(head.skin) * (cv2.blur(share, (3, 3)) * lumps * look.thickness)[..., None]
     return Surface(grid=grid, camera=camera, paint=_paint_skin(head, look, ragged, rng))
 
 
-def _loft(sections: list[tuple[float, float, float]], rows: int, degrees: np.ndarray, z: float) -> np.ndarray:
+def _loft(sections: list, rows: int, degrees: np.ndarray, z: float) -> np.ndarray:
     """Surface grid (R, C, 3) of ellipses around an upright axis, given as height, half width and half depth."""
     heights, widths, depths = np.array(sections).T
     at = np.linspace(heights[0], heights[-1], rows)[:, None]
@@ -266,17 +220,16 @@ def _loft(sections: list[tuple[float, float, float]], rows: int, degrees: np.nda
 
 def _body(camera: Camera, look: Look, rng: np.random.Generator) -> Surface:
     """Neck and clothed shoulders, which turn less than the head."""
-    neck, chest = [(50, 48, 50), (140, 49, 50), (158, 62, 56)], [(225, 188, 95), (420, 205, 110)]
-    sections = [*neck, (175, 112, 70), (195, 160, 85), *chest]
+    sections = [(50, 48, 50), (140, 49, 50), (158, 62, 56), (175, 112, 70), (195, 160, 85), (225, 188, 95),
+                (420, 205, 110)]
     grid = _loft(sections, 40, np.linspace(-100, 100, 30), -84) * [rng.uniform(0.92, 1.12), 1, 1]
     collar, stripe, stripes = rng.uniform(-5, 70), rng.uniform(1, 8), rng.uniform(0, 0.5)
 
     def paint(place: np.ndarray, cell: np.ndarray) -> np.ndarray:
         x, y, z = place.T
-        neckline = 152 + collar * np.cos(np.arctan2(x, z + 84)) ** 4
         skin = look.skin * np.clip((y - 85) / 70, 0.35, 1)[:, None]
         cloth = look.cloth * (1 + stripes * np.sin(y / stripe))[:, None]
-        return _mix(skin, cloth, 0.5 + y - neckline)
+        return _mix(skin, cloth, 0.5 + y - (152 + collar * np.cos(np.arctan2(x, z + 84)) ** 4))
 
     still = Camera(yaw=camera.yaw * 0.25, pitch=0, roll=camera.roll * 0.5, scale=camera.scale, centre=camera.centre)
     return Surface(grid=grid, camera=still, paint=paint)
@@ -299,8 +252,8 @@ def _ear(head: Head, camera: Camera, look: Look, side: int) -> Surface:
 def _long_hair(camera: Camera, look: Look, end: float, rng: np.random.Generator) -> Surface:
     """Hair that hangs around the head down to the height `end`."""
     flare, begin = rng.uniform(0, 25), rng.uniform(76, 98)
-    crown, tips = [(-95, 45, 70), (-80, 66, 88), (-50, 79, 104), (0, 86, 112)], (end, 80 + flare, 90)
-    sections = [*crown, (70, 84 + flare / 2, 106), tips] if end > 75 else [*crown, tips]
+    sections: list[tuple] = [(-95, 45, 70), (-80, 66, 88), (-50, 79, 104), (0, 86, 112)]
+    sections += [(70, 84 + flare / 2, 106)] * (end > 75) + [(end, 80 + flare, 90)]
     grid = _loft(sections, 24, np.linspace(begin, 360 - begin, 45), -82)
     grid += noise(rng, grid.shape[:2], [(4, 12), (5, 25)])[..., None] * [2.5, 0, 2.5]
     strands = noise(rng, (24 * 8, 45 * 12), [(3, 60), (5, 200), (12, 400)])
@@ -312,20 +265,11 @@ def _long_hair(camera: Camera, look: Look, end: float, rng: np.random.Generator)
     return Surface(grid=grid, camera=camera, paint=paint, both=True)
 
 
-# ---------------------------------------------------------------- picture
-
-
 def _to_picture(camera: Camera, positions: np.ndarray) -> np.ndarray:
     """Positions (…, 3) of the head frame in pixels of the fine picture."""
     seen = camera.view(positions)
     seen[..., :2] = (seen[..., :2] + 0.5) * SUPER - 0.5
     return seen
-
-
-def _quads(rows: int, columns: int) -> np.ndarray:
-    """Vertex numbers (q, 4) of the cells of a grid, clockwise on the screen where they face the camera."""
-    first = np.arange(rows * columns).reshape(rows, columns)
-    return np.stack([first[:-1, :-1], first[:-1, 1:], first[1:, 1:], first[1:, :-1]], axis=-1).reshape(-1, 4)
 
 
 def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -348,14 +292,13 @@ def _weights(corners: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndar
     """Which three corners (p, 3) of quads (p, 4, 3) lie around the places x, y (p,), and their shares (p, 3)."""
     at = np.stack([x, y], axis=1) - corners[:, 0, :2]
     right, far, down = (corners[:, i, :2] - corners[:, 0, :2] for i in (1, 2, 3))
-    upper = _cross(far, at) * _cross(far, right) > 0
-    other = np.where(upper[:, None], right, down)
+    upper = (_cross(far, at) * _cross(far, right) > 0)[:, None]
+    other = np.where(upper, right, down)
     area = _cross(other, far)
     area = np.where(np.abs(area) < 1e-6, np.float32(np.inf), area)
     second, third = (_cross(at, far) / area).clip(0, 1), (_cross(other, at) / area).clip(0, 1)
     weights = np.stack([(1 - second - third).clip(0), second, third], axis=1)
-    which = np.where(upper[:, None], np.array([0, 1, 2]), np.array([0, 3, 2]))
-    return which, weights / (weights[:, :1] + weights[:, 1:2] + weights[:, 2:])
+    return np.where(upper, [0, 1, 2], [0, 3, 2]), weights / (weights[:, :1] + weights[:, 1:2] + weights[:, 2:])
 
 
 def shade(albedo: np.ndarray, normal: np.ndarray, light: Light) -> np.ndarray:
@@ -371,7 +314,8 @@ def shade(albedo: np.ndarray, normal: np.ndarray, light: Light) -> np.ndarray:
 
 def _project(part: Surface, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Cells that can be seen: their corners (q, 4, 3) in pixels and vertex numbers (q, 4)."""
-    quads = _quads(*part.grid.shape[:2])
+    first = np.arange(part.grid.size // 3).reshape(part.grid.shape[:2])  # clockwise where they face the camera
+    quads = np.stack([first[:-1, :-1], first[:-1, 1:], first[1:, 1:], first[1:, :-1]], axis=-1).reshape(-1, 4)
     seen = _to_picture(part.camera, part.grid.reshape(-1, 3)).astype(np.float32)
     at = np.ascontiguousarray(seen[:, :2])
     area = _cross(at[quads[:, 2]] - at[quads[:, 0]], at[quads[:, 3]] - at[quads[:, 1]])
@@ -389,16 +333,14 @@ def _draw(picture: np.ndarray, surfaces: list[Surface], light: Light) -> None:
     for part, corner, quad in zip(surfaces, corners, quads, strict=True):
         mine = np.flatnonzero((shown >= start) & (shown < start + len(quad)))
         pixel, cell = pixels[mine], shown[mine] - start
-        place, normal, where = _interpolate(part, corner[cell], quad[cell], pixel, picture.shape[1])
+        y, x = np.divmod(pixel, picture.shape[1])
+        place, normal, where = np.split(_interpolate(part, corner[cell], quad[cell], x, y), [3, 6], axis=1)
         picture.reshape(-1, 3)[pixel] = shade(part.paint(place, where), normal, light)
         start += len(quad)
 
 
-def _interpolate(
-    part: Surface, corners: np.ndarray, quads: np.ndarray, pixel: np.ndarray, width: int
-) -> list[np.ndarray]:
-    """Position (p, 3), normal (p, 3) and cell (p, 2) of the surface at p pixels, whose quads are given."""
-    y, x = np.divmod(pixel, width)
+def _interpolate(part: Surface, corners: np.ndarray, quads: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Position, normal and cell (p, 3 + 3 + 2) of the surface at the pixels x, y (p,), whose quads are given."""
     which, weights = _weights(corners, x.astype(np.float32), y.astype(np.float32))
     rows, columns = np.divmod(np.arange(part.grid.size // 3), part.grid.shape[1])
     normals = part.camera.turn(_normals(part.grid)).reshape(-1, 3)
@@ -407,7 +349,7 @@ def _interpolate(
     values = sum(known[vertices[:, i]] * weights[:, i : i + 1] for i in range(3))
     if part.both:
         values[:, 3:6] *= np.where(values[:, 5:6] < 0, np.float32(-1), np.float32(1))
-    return np.split(values, [3, 6], axis=1)
+    return values
 
 
 def draw_head(

@@ -4,8 +4,10 @@ What is hard in real photos is hard here: pose, light, expression, blur, noise, 
 the error of a detector, faces over the edge of the photo, several faces in one photo, mirrored copies.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import joblib
@@ -13,9 +15,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from pipeline.common.errors import UserError
 from pipeline.common.files import atomic_path, write_text
-from pipeline.data.annotations import Annotations, dlib_xml, tabulate
+from pipeline.data.annotations import dlib_xml, tabulate
 from pipeline.keypoints.skeleton import SKELETONS
 from pipeline.synthetic.head import Camera, Head, make_head, project_points, template
 from pipeline.synthetic.portrait import SUPER, Light, Look, draw_head, noise, shade
@@ -26,21 +27,10 @@ _PARTS = ("train", "test")
 _SKINS = np.array([[170, 195, 232], [140, 170, 215], [110, 145, 200], [80, 115, 175], [55, 80, 130], [38, 50, 82]])
 _HAIRS = np.array([[15, 17, 22], [25, 38, 58], [40, 66, 100], [95, 150, 195], [40, 70, 140], [150, 150, 155]])
 _IRISES = np.array([[30, 55, 90], [50, 100, 110], [140, 110, 75], [25, 35, 50]])
+Photo = tuple[str, tuple[int, int], np.ndarray, np.ndarray]  # name, (width, height), boxes (F, 4), points (F, 68, 2)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Photo:
-    """One photo file: `width`, `height`, `boxes` (F, 4) left, top, width, height, `points` (F, 68, 2) in pixels."""
-
-    name: str
-    width: int
-    height: int
-    boxes: np.ndarray
-    points: np.ndarray
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shot:
+class Shot(NamedTuple):
     """A photo to be made: its number within the part, how many faces, and whether it has a mirrored copy."""
 
     part: str
@@ -53,9 +43,6 @@ class Shot:
     def name(self) -> str:
         """Path of the file within the competition's folder, without its ending."""
         return f"{'outdoor' if self.outdoor else 'indoor'}/{self.part}/{self.number:04d}"
-
-
-# ---------------------------------------------------------------- people
 
 
 def _linear(colour: np.ndarray) -> np.ndarray:
@@ -112,7 +99,7 @@ def _random_head(rng: np.random.Generator) -> Head:
     return make_head(identity, mood)
 
 
-def _random_camera(rng: np.random.Generator, size: float, centre: tuple[float, float]) -> Camera:
+def _random_camera(rng: np.random.Generator, size: float, centre: Sequence[float]) -> Camera:
     """A camera that sees a face `size` pixels large with its middle near `centre`."""
     yaw = rng.uniform(-45, 45) if rng.random() < 0.45 else rng.normal(0, 14)
     pitch, roll = rng.normal(0, 9), rng.normal(0, 16 if rng.random() < 0.3 else 7)
@@ -133,9 +120,6 @@ def _detect(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.concatenate([corner, np.rint(size)]).astype(np.int64)
 
 
-# ---------------------------------------------------------------- photos
-
-
 def _random_light(rng: np.random.Generator, outdoor: bool) -> Light:
     azimuth, height = rng.uniform(-1.3, 1.3), rng.uniform(-0.2, 1.1)
     direction = [np.sin(azimuth) * np.cos(height), -np.sin(height), np.cos(azimuth) * np.cos(height)]
@@ -143,7 +127,7 @@ def _random_light(rng: np.random.Generator, outdoor: bool) -> Light:
     ambient = rng.uniform(0.25, 0.6) if outdoor else rng.uniform(0.08, 0.35)
     warm = np.array([1 - rng.uniform(0, 0.35), 1, 1 + rng.uniform(0, 0.25)], np.float32)
     return Light(direction=np.array(direction, np.float32), lamp=np.float32(lamp) * warm,
-                 ambient=np.float32(ambient) * (warm[::-1] if outdoor else warm))  # fmt: skip
+                 ambient=np.float32(ambient) * (warm[::-1] if outdoor else warm))
 
 
 def _draw_background(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
@@ -160,7 +144,7 @@ def _draw_background(shape: tuple[int, int], rng: np.random.Generator) -> np.nda
         if rng.random() < 0.5:
             box = cv2.boxPoints((at.tolist(), size.tolist(), rng.uniform(0, 90)))
             (cv2.fillPoly(picture, [box.astype(np.int32)], colour) if thick < 0 else
-             cv2.polylines(picture, [box.astype(np.int32)], True, colour, thick))  # fmt: skip
+             cv2.polylines(picture, [box.astype(np.int32)], True, colour, thick))
         else:
             whole = np.rint([*at, *(size / 2 + 1)]).astype(int).tolist()
             cv2.ellipse(picture, whole[:2], whole[2:], rng.uniform(0, 180), 0, 360, colour, thick)
@@ -175,7 +159,8 @@ def _draw_hand(
     """Draw a hand whose fingers end at the pixel `tip`, in place: lit tubes. `mm` is the pixels of a millimetre."""
     angle = rng.uniform(-0.9, 0.9) + np.pi / 2  # from the tip to the wrist, mostly down
     along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
-    spread, tubes = rng.uniform(16, 20), [((75, 0), (110, 0), 38), ((110, 0), (260, 0), 28)]
+    spread = rng.uniform(16, 20)
+    tubes: list[tuple] = [((75, 0), (110, 0), 38), ((110, 0), (260, 0), 28)]  # start, end, radius
     lengths = np.array([12, 3, 0, 5]) * rng.uniform(0, 2)
     for aside, length in zip((-1.5, -0.5, 0.5, 1.5), lengths, strict=True):
         tubes.append(((length, aside * spread), (85, aside * 17), rng.uniform(7.5, 9.5)))
@@ -193,7 +178,7 @@ def _draw_hand(
 def _develop(picture: np.ndarray, outdoor: bool, rng: np.random.Generator) -> np.ndarray:
     """What a camera makes of a picture: uint8 photo (H, W, 3) with blur, exposure, noise and JPEG's traces."""
     height, width = (round(side / SUPER) for side in picture.shape[:2])
-    photo = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    photo: Any = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
     photo = cv2.GaussianBlur(photo, (0, 0), rng.uniform(0.9, 2.2) if rng.random() < 0.3 else rng.uniform(0.35, 0.8))
     if rng.random() < 0.12:
         length = int(rng.integers(3, 8))
@@ -214,17 +199,15 @@ def _develop(picture: np.ndarray, outdoor: bool, rng: np.random.Generator) -> np
     return photo
 
 
-def _place_faces(
-    count: int, rng: np.random.Generator
-) -> tuple[tuple[int, int], list[tuple[float, tuple[float, float]]]]:
-    """Photo width and height, and size and middle of each face; several faces stand side by side."""
+def _place_faces(count: int, rng: np.random.Generator) -> tuple[int, int, list[tuple[float, float, float]]]:
+    """Photo width and height, and size and middle x, y of each face; several faces stand side by side."""
     if count > 1:
         width, height = 320, 2 * int(rng.integers(95, 161))
         slot = width / count
         sizes = rng.uniform(58, min(92, slot * 0.68), count)
         across = slot * (np.arange(count) + 0.5 + rng.uniform(-0.06, 0.06, count))
-        places = [(float(x), height * 0.42 + rng.uniform(-25, 25)) for x in across]
-        return (width, height), list(zip(sizes.tolist(), places, strict=True))
+        return width, height, [(size, x, height * 0.42 + rng.uniform(-25, 25))
+                               for size, x in zip(sizes.tolist(), across.tolist(), strict=True)]
     width, height = (2 * int(side) for side in rng.integers(80, 161, 2))  # even: `SUPER` is 1.5
     size = float(np.exp(rng.uniform(np.log(60), np.log(min(140, 0.78 * min(width, height))))))
     edge = -0.1 if rng.random() < 0.08 else 0.6  # the face's middle is this many face sizes within the photo
@@ -233,7 +216,7 @@ def _place_faces(
         over = int(rng.integers(0, 2))
         middle[over] = rng.choice([0.3 * size, (width, height)[over] - 0.3 * size])
         middle[1 - over] = (width, height)[1 - over] / 2
-    return (width, height), [(size, tuple(middle))]
+    return width, height, [(size, middle[0], middle[1])]
 
 
 def draw_photo(faces: int, outdoor: bool, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -242,13 +225,12 @@ def draw_photo(faces: int, outdoor: bool, rng: np.random.Generator) -> tuple[np.
     Returns:
         uint8 photo (H, W, 3) BGR, boxes (F, 4) int64 left, top, width, height, and points (F, 68, 2) to 0.01 pixel.
     """
-    (width, height), places = _place_faces(faces, rng)
-    light = _random_light(rng, outdoor)
-    size = (round(width * SUPER), round(height * SUPER))
-    picture = cv2.resize(_draw_background((height, width), rng), size, interpolation=cv2.INTER_LINEAR)
-    picture *= (light.ambient + 0.3 * light.lamp) * np.float32(rng.uniform(0.6, 1.6))
+    width, height, places = _place_faces(faces, rng)
+    light, fine = _random_light(rng, outdoor), (round(width * SUPER), round(height * SUPER))
+    picture = cv2.resize(_draw_background((height, width), rng), fine, interpolation=cv2.INTER_LINEAR)
+    picture = picture * ((light.ambient + 0.3 * light.lamp) * np.float32(rng.uniform(0.6, 1.6)))
     boxes, points = [], []
-    for size, middle in places:
+    for size, *middle in places:
         head, camera, look = _random_head(rng), _random_camera(rng, size, middle), _random_look(rng)
         draw_head(picture, head, camera, look, light, rng)
         seen = project_points(head, camera).round(2)
@@ -269,26 +251,17 @@ def mirror(photo: np.ndarray, boxes: np.ndarray, points: np.ndarray) -> tuple[np
     return photo[:, ::-1], boxes, points.round(2)
 
 
-# ---------------------------------------------------------------- competition
-
-
 def _plan(part: str, faces: int, seed: int) -> list[Shot]:
     """Photos that hold exactly `faces` faces, mirrored copies counted."""
     rng = np.random.default_rng([seed, _PARTS.index(part)])
-    shots, left = [], faces
+    shots: list[Shot] = []
+    left = faces
     while left:
         count = min(left, int(rng.choice([1, 2, 3], p=[0.9, 0.07, 0.03])))
         mirrored, outdoor = rng.random() < 0.15 and 2 * count <= left, rng.random() < 0.5
-        shots.append(Shot(part=part, number=len(shots) + 1, faces=count, mirrored=bool(mirrored),
-                          outdoor=bool(outdoor)))
+        shots.append(Shot(part, len(shots) + 1, count, bool(mirrored), bool(outdoor)))
         left -= count * (1 + mirrored)
     return shots
-
-
-def _write_photo(folder: Path, name: str, photo: np.ndarray, boxes: np.ndarray, points: np.ndarray) -> Photo:
-    _, data = cv2.imencode(".jpg", np.ascontiguousarray(photo), [cv2.IMWRITE_JPEG_QUALITY, 92])
-    (folder / name).write_bytes(data.tobytes())
-    return Photo(name=name, width=photo.shape[1], height=photo.shape[0], boxes=boxes, points=points)
 
 
 def _shoot(folder: Path, shot: Shot, seed: int) -> list[Photo]:
@@ -296,18 +269,11 @@ def _shoot(folder: Path, shot: Shot, seed: int) -> list[Photo]:
     rng = np.random.default_rng([seed, _PARTS.index(shot.part), shot.number])
     with threadpool_limits(1):  # sums must not depend on the number of threads
         drawn = draw_photo(shot.faces, shot.outdoor, rng)
-    photos = [_write_photo(folder, f"{shot.name}.jpg", *drawn)]
-    if shot.mirrored:
-        photos.append(_write_photo(folder, f"{shot.name}_mirror.jpg", *mirror(*drawn)))
-    return photos
-
-
-def _annotate(photos: list[Photo]) -> tuple[Annotations, dict[str, tuple[int, int]]]:
-    """Tabulate the faces of some photos; and the size of each photo."""
-    faces = [(photo.name, *box, "") for photo in photos for box in photo.boxes.tolist()]
-    points = np.concatenate([photo.points for photo in photos])
-    sizes = {photo.name: (photo.width, photo.height) for photo in photos}
-    return tabulate([(number, *face) for number, face in enumerate(faces)], points), sizes
+    photos = {f"{shot.name}.jpg": drawn} | ({f"{shot.name}_mirror.jpg": mirror(*drawn)} if shot.mirrored else {})
+    for name, (photo, _, _) in photos.items():
+        _, data = cv2.imencode(".jpg", np.ascontiguousarray(photo), [cv2.IMWRITE_JPEG_QUALITY, 92])
+        (folder / name).write_bytes(data.tobytes())
+    return [(name, photo.shape[1::-1], boxes, points) for name, (photo, boxes, points) in photos.items()]
 
 
 def make_sample(root: Path, *, train_faces: int, test_faces: int, seed: int, jobs: int = 1) -> None:
@@ -320,38 +286,25 @@ def make_sample(root: Path, *, train_faces: int, test_faces: int, seed: int, job
     written atomically. The same seed gives the same bytes whatever `jobs` is, on the same machine and library versions.
 
     Args:
-        root: the folder to make.
-        train_faces: faces in the train part, mirrored copies counted.
-        test_faces: faces in the test part.
-        seed: 0 or more.
+        train_faces, test_faces: faces in each part, mirrored copies counted.
         jobs: processes that draw.
-
-    Raises:
-        UserError: a count below 1 or a negative seed.
     """
-    least = {"train_faces": 1, "test_faces": 1, "seed": 0, "jobs": 1}
-    given = {"train_faces": train_faces, "test_faces": test_faces, "seed": seed, "jobs": jobs}
-    problems = [f"{name} is {given[name]}: give {low} or more" for name, low in least.items() if given[name] < low]
-    if problems:
-        raise UserError(*problems)
+    parts = {"train": train_faces, "test": test_faces}
     with atomic_path(Path(root).resolve()) as folder:  # absolute: workers may have been started elsewhere
-        _fill_folder(folder, {"train": train_faces, "test": test_faces}, seed, jobs)
-
-
-def _fill_folder(folder: Path, faces: dict[str, int], seed: int, jobs: int) -> None:
-    """Make the competition in `folder`; `faces` is their number in each part."""
-    shots = [shot for part in _PARTS for shot in _plan(part, faces[part], seed)]
-    for shot in shots:
-        (folder / shot.name).parent.mkdir(parents=True, exist_ok=True)
-    tasks = [joblib.delayed(_shoot)(folder, shot, seed) for shot in shots]
-    drawn = joblib.Parallel(n_jobs=jobs, return_as="generator")(tasks)
-    photos = {part: [] for part in _PARTS}
-    for shot, made in zip(shots, tqdm(drawn, total=len(shots), desc="sample", unit="photo"), strict=True):
-        photos[shot.part] += made
-    (train, train_sizes), (test, test_sizes) = _annotate(photos["train"]), _annotate(photos["test"])
-    dlib_xml.write(folder / "train.xml", train, "sample competition, train", sizes=train_sizes, decimals=2)
-    boxes = replace(test, keypoints=None)
-    dlib_xml.write(folder / "test.xml", boxes, "sample competition, test", sizes=test_sizes)
-    values = enumerate(np.concatenate([photo.points.reshape(-1) for photo in photos["test"]]))
-    rows = [f"{number},{value:.2f}" for number, value in values]
-    write_text(folder / "solution.csv", "\n".join(["Id,Predicted", *rows, ""]))
+        shots = [shot for part, faces in parts.items() for shot in _plan(part, faces, seed)]
+        for shot in shots:
+            (folder / shot.name).parent.mkdir(parents=True, exist_ok=True)
+        tasks = [joblib.delayed(_shoot)(folder, shot, seed) for shot in shots]
+        drawn = joblib.Parallel(n_jobs=jobs, return_as="generator")(tasks)
+        photos: dict[str, list[Photo]] = {part: [] for part in _PARTS}
+        for shot, made in zip(shots, tqdm(drawn, total=len(shots), desc="sample", unit="photo"), strict=True):
+            photos[shot.part] += made
+        for part in _PARTS:
+            boxes = [(name, *box, "") for name, _, found, _ in photos[part] for box in found.tolist()]
+            points = np.concatenate([points for _, _, _, points in photos[part]])
+            known = tabulate([(number, *face) for number, face in enumerate(boxes)], points)
+            written = known if part == "train" else replace(known, keypoints=None)
+            sizes = {name: size for name, size, _, _ in photos[part]}
+            dlib_xml.write(folder / f"{part}.xml", written, f"sample competition, {part}", sizes=sizes, decimals=2)
+        rows = [f"{number},{value:.2f}" for number, value in enumerate(points.ravel())]  # of the test part, the last
+        write_text(folder / "solution.csv", "\n".join(["Id,Predicted", *rows, ""]))

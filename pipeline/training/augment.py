@@ -1,7 +1,6 @@
 """Face-by-face augmentation of stored crops and their points, by albumentations."""
 
 import os
-from collections.abc import Sequence
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
@@ -16,21 +15,17 @@ from pipeline.training.settings import Augmentation
 class HorizontalFlipKeypoints(A.HorizontalFlip):
     """Horizontal flip that swaps the names of left and right points."""
 
-    def __init__(self, flip_indices: Sequence[int], p: float) -> None:
+    def __init__(self, flip_indices: np.ndarray, p: float) -> None:
         super().__init__(p=p)
-        self.flip_indices = list(flip_indices)
+        self.flip_indices = flip_indices
 
     def apply_to_keypoints(self, keypoints: np.ndarray, **params: object) -> np.ndarray:
         """(K, …) → (K, …)."""
         return super().apply_to_keypoints(keypoints, **params)[self.flip_indices]
 
 
-def build(size: int, flip_indices: Sequence[int], augmentation: Augmentation) -> A.Compose:
-    """Build the transform from a stored crop to the network's input of side `size`.
-
-    Args:
-        flip_indices: (K,) index of each point's counterpart in the mirror image.
-    """
+def build(size: int, flip_indices: np.ndarray, augmentation: Augmentation) -> A.Compose:
+    """Build the transform from a stored crop to the network's input of side `size`; `flip_indices` are (K,)."""
     rotate, scale, shift = augmentation.rotate, augmentation.scale, round(augmentation.shift * size)
     steps = [
         A.Affine(rotate=(-rotate, rotate), scale=(1 / (1 + scale), 1 + scale), balanced_scale=True, keep_ratio=True,

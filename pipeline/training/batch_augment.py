@@ -3,7 +3,6 @@
 Legend: B faces, K points, C channels, S side of the stored crop, s side of the network's input, H holes.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -23,28 +22,17 @@ TAPS = 5  # of the blur's kernel on either side: 3.5 sigma
 
 @dataclass(frozen=True, kw_only=True)
 class Draw:
-    """Random numbers of one batch.
+    """Random numbers of one batch."""
 
-    Attributes:
-        affine: (B, 2, 3) stored crop → input, before mirroring.
-        mirror: (B,) bool.
-        contrast, brightness: (B,) factor, and term as a share of white.
-        sigma: (B,) of the blur in pixels, 0 for none.
-        noise: (B,) standard deviation as a share of white, 0 for none.
-        noise_seed: (B,) seeds of the noise.
-        holes: (B, H, 4) left, top, right, bottom in input pixels, right and bottom excluded; empty for none.
-        fill: (B, H, C) colour of the holes, 0 to 255.
-    """
-
-    affine: np.ndarray
-    mirror: np.ndarray
-    contrast: np.ndarray
-    brightness: np.ndarray
-    sigma: np.ndarray
-    noise: np.ndarray
-    noise_seed: np.ndarray
-    holes: np.ndarray
-    fill: np.ndarray
+    affine: np.ndarray  # (B, 2, 3) stored crop → input, before mirroring
+    mirror: np.ndarray  # (B,) bool
+    contrast: np.ndarray  # (B,) factor
+    brightness: np.ndarray  # (B,) term as a share of white
+    sigma: np.ndarray  # (B,) of the blur in pixels, 0 for none
+    noise: np.ndarray  # (B,) standard deviation as a share of white, 0 for none
+    noise_seed: np.ndarray  # (B,)
+    holes: np.ndarray  # (B, H, 4) left, top, right, bottom in input pixels, the last two excluded; empty for none
+    fill: np.ndarray  # (B, H, C) colour of the holes, 0 to 255
 
     def part(self, rows: slice) -> "Draw":
         """Select some of the faces."""
@@ -54,9 +42,9 @@ class Draw:
 class BatchAugment:
     """Transform from stored crops to the network's inputs of side `size`; see `augment.build`."""
 
-    def __init__(self, size: int, flip_indices: Sequence[int], augmentation: Augmentation) -> None:
+    def __init__(self, size: int, flip_indices: np.ndarray, augmentation: Augmentation) -> None:
         self.size, self.augmentation = size, augmentation
-        self.flip_indices = torch.as_tensor(np.asarray(flip_indices))
+        self.flip_indices = torch.as_tensor(flip_indices)
 
     def draw(self, rng: np.random.Generator, batch: int, stored: int, channels: int) -> Draw:
         """Draw the random numbers for `batch` crops of side `stored`."""
@@ -96,24 +84,18 @@ class BatchAugment:
         Args:
             crops: (B, C, S, S) uint8.
             points: (B, K, 2) float32, stored-crop pixels.
-            draw: random numbers of this batch.
 
         Returns:
             images (B, C, s, s) uint8 and points (B, K, 2) float32 in input pixels, also those outside the input.
         """
-        device = crops.device
-        mirrored = np.where(draw.mirror[:, None, None], [[-1.0, 0, self.size - 1], [0, 1, 0]], [[1.0, 0, 0], [0, 1, 0]])
-        affine = geometry.compose(mirrored, draw.affine)
-        images = self._warp(crops, affine)
-        forward = torch.as_tensor(affine, dtype=torch.float32).to(device, non_blocking=True)
+        mirrored = np.array([[1.0, 0, 0], [0, 1, 0]]), np.array([[-1.0, 0, self.size - 1], [0, 1, 0]])
+        affine = geometry.compose(np.stack(mirrored)[draw.mirror.astype(int)], draw.affine)
+        images, forward = self._warp(crops, affine), _send(affine, crops)
         points = points @ forward[..., :2].mT + forward[..., 2:].mT
-        mirror = torch.as_tensor(draw.mirror).to(device, non_blocking=True)
-        points = torch.where(mirror[:, None, None], points[:, self.flip_indices.to(device)], points)
-        contrast, brightness = (
-            torch.as_tensor(values, dtype=torch.float32).to(device, non_blocking=True)[:, None, None, None]
-            for values in (draw.contrast, 255 * draw.brightness)
-        )
-        images = (images * contrast + brightness).clamp_(0, 255)
+        mirror = torch.as_tensor(draw.mirror).to(crops.device, non_blocking=True)
+        points = torch.where(mirror[:, None, None], points[:, self.flip_indices.to(crops.device)], points)
+        contrast, brightness = _send(draw.contrast, crops), _send(255 * draw.brightness, crops)
+        images = (images * contrast[:, None, None, None] + brightness[:, None, None, None]).clamp_(0, 255)
         images = self._add_noise(self._blur(images, draw.sigma), draw)
         return self._cut_out(images, draw).round_().to(torch.uint8), points
 
@@ -122,8 +104,7 @@ class BatchAugment:
         stored = crops.shape[-1]
         unit = np.array([[self.size / 2, 0, (self.size - 1) / 2], [0, self.size / 2, (self.size - 1) / 2]])
         to_unit = np.array([[2 / stored, 0, 1 / stored - 1], [0, 2 / stored, 1 / stored - 1]])
-        theta = geometry.compose(to_unit, geometry.compose(geometry.invert(affine), unit))
-        theta = torch.as_tensor(theta, dtype=torch.float32).to(crops.device, non_blocking=True)
+        theta = _send(geometry.compose(to_unit, geometry.compose(geometry.invert(affine), unit)), crops)
         along_x, along_y, start = theta[..., None, None].unbind(2)  # B 2 1 1
         position = (torch.arange(self.size, device=crops.device) + 0.5) * (2 / self.size) - 1
         grid = along_x * position + (along_y * position[:, None] + start)  # F.affine_grid, but without its slow matmul
@@ -134,13 +115,11 @@ class BatchAugment:
         rows = np.flatnonzero(sigma)
         if not len(rows):
             return images
-        reach = np.arange(-TAPS, TAPS + 1)
-        spread = sigma[rows, None]
-        kernel = np.exp(-0.5 * np.square(reach / spread)) * (np.abs(reach) <= np.floor(3.5 * spread))
-        kernel = torch.as_tensor(kernel / kernel.sum(1, keepdims=True), dtype=torch.float32).to(images.device)
-        chosen = images[rows].flatten(0, 1)[None]  # 1 BC s s
+        reach, spread = np.arange(-TAPS, TAPS + 1), sigma[rows, None]
+        weights = np.exp(-0.5 * np.square(reach / spread)) * (np.abs(reach) <= np.floor(3.5 * spread))
+        kernel = _send(weights / weights.sum(1, keepdims=True), images)
         kernel = kernel.repeat_interleave(images.shape[1], 0)[:, None, None]
-        chosen = F.pad(chosen, (TAPS,) * 4, mode="reflect")
+        chosen = F.pad(images[rows].flatten(0, 1)[None], (TAPS,) * 4, mode="reflect")  # 1 BC s s
         chosen = F.conv2d(F.conv2d(chosen, kernel, groups=len(kernel)), kernel.mT, groups=len(kernel))
         images[rows] = chosen.view(len(rows), *images.shape[1:])
         return images
@@ -156,6 +135,10 @@ class BatchAugment:
     def _cut_out(self, images: Tensor, draw: Draw) -> Tensor:
         for row, hole in np.argwhere(draw.holes[..., 2] > 0):
             left, top, right, bottom = draw.holes[row, hole].astype(int)
-            fill = torch.as_tensor(draw.fill[row, hole], dtype=torch.float32).to(images.device)
-            images[row, :, top:bottom, left:right] = fill[:, None, None]
+            images[row, :, top:bottom, left:right] = _send(draw.fill[row, hole], images)[:, None, None]
         return images
+
+
+def _send(values: np.ndarray, images: Tensor) -> Tensor:
+    """float32 values on the device of the images."""
+    return torch.as_tensor(values, dtype=torch.float32).to(images.device, non_blocking=True)

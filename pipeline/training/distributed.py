@@ -11,6 +11,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.common.errors import UserError
+from pipeline.models.backbone import KeypointNetwork
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class Distributed:
                             "or raise it")
         return slice(batch_size * self.rank // self.world_size, batch_size * (self.rank + 1) // self.world_size)
 
-    def sync_batch_norm(self, network: nn.Module) -> nn.Module:
+    def sync_batch_norm(self, network: KeypointNetwork) -> KeypointNetwork:
         """On several GPUs, take batch norm over the whole batch; torch cannot on CPUs, where it is over each shard."""
         on_gpu = next(network.parameters()).device.type == "cuda"
         return convert_sync_batchnorm(network) if self.world_size > 1 and on_gpu else network
@@ -42,10 +43,7 @@ class Distributed:
         return network if self.world_size == 1 else DistributedDataParallel(network)
 
     def scale_loss(self, loss: Tensor, mask: Tensor) -> Tensor:
-        """Scale a mean over this shard's known points (mask (B, K) bool).
-
-        The mean over all processes is then the mean over the known points of the whole batch.
-        """
+        """Scale a mean over this shard's known points (mask (B, K) bool): its mean over processes is the batch's."""
         if self.world_size == 1:
             return loss
         known = mask.sum().float()

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from pipeline.models.checkpoint import ResumeState
 from pipeline.models.device import Runtime, to_images
 from pipeline.models.losses import Loss
 from pipeline.training.distributed import SINGLE, Distributed
-from pipeline.training.loader import Batch, Batches, train_loader
+from pipeline.training.loader import Batch, Batches, EpochSampler, train_loader
 from pipeline.training.settings import Schedule
 
 VALIDATION = ("val_loss", "val_mae", "val_nme")
@@ -30,19 +31,7 @@ VALIDATION = ("val_loss", "val_mae", "val_nme")
 
 @dataclass(kw_only=True)
 class Trainer:
-    """A network, its moving average and the optimizer.
-
-    Attributes:
-        network, codec, loss: what to train.
-        store: crops with keypoints.
-        schedule: how long and how hard.
-        runtime: where.
-        seed: of the order of the faces, the augmentation and dropout.
-        validate_every: epochs between validations; the last epoch always has one.
-        eyes: indices of the two outer eye corners, None for a skeleton without.
-        label: start of the progress lines.
-        distributed: this process among those that train the network together.
-    """
+    """A network, its moving average and the optimizer."""
 
     network: KeypointNetwork
     codec: Codec
@@ -50,10 +39,10 @@ class Trainer:
     store: CropStore
     schedule: Schedule
     runtime: Runtime
-    seed: int
-    validate_every: int = 1
-    eyes: tuple[int, int] | None = None
-    label: str = "train"
+    seed: int  # of the order of the faces, the augmentation and dropout
+    validate_every: int = 1  # epochs; the last one is always validated
+    eyes: tuple[int, int] | None = None  # the two outer eye corners
+    label: str = "train"  # start of the progress lines
     distributed: Distributed = SINGLE
 
     def __post_init__(self) -> None:
@@ -77,8 +66,8 @@ class Trainer:
             (image pixels), `val_nme` (percent), `seconds`, `images_per_second`; NaN where an epoch had no validation,
             and as the NME of a skeleton without eyes.
         """
-        epochs, batch_size = self.schedule.epochs, self.schedule.batch_size
-        loader = train_loader(batches, train_rows, batch_size=batch_size, seed=self.seed, workers=self.runtime.workers,
+        epochs, faces = self.schedule.epochs, min(self.schedule.batch_size, len(train_rows))
+        loader = train_loader(batches, train_rows, batch_size=faces, seed=self.seed, workers=self.runtime.workers,
                               distributed=self.distributed)
         scheduler = CosineLRScheduler(
             self.optimizer, t_initial=epochs * len(loader), warmup_t=round(self.schedule.warmup_epochs * len(loader)),
@@ -94,7 +83,7 @@ class Trainer:
             due = (epoch + 1) % self.validate_every == 0 or epoch + 1 == epochs
             scores = self.evaluate(val_rows) if due else dict.fromkeys(VALIDATION, np.nan)
             row = {"epoch": epoch + 1, "lr": self.optimizer.param_groups[0]["lr"], "train_loss": train_loss, **scores,
-                   "seconds": seconds, "images_per_second": len(loader) * loader.sampler.batch_size / seconds}
+                   "seconds": seconds, "images_per_second": len(loader) * faces / seconds}
             history.append(self.distributed.broadcast(row))
             if self.distributed.is_main:
                 resume.save({name: part.state_dict() for name, part in self.parts.items()} | {"history": history})
@@ -104,7 +93,7 @@ class Trainer:
     def train_one_epoch(self, loader: DataLoader, scheduler: CosineLRScheduler, epoch: int) -> float:
         """Go through the loader once and return the mean loss."""
         torch.manual_seed(self.seed * 10_007 + epoch + 1_000_003 * self.distributed.rank)  # for dropout
-        loader.sampler.epoch = epoch
+        cast(EpochSampler, loader.sampler).epoch = epoch
         _set_training(self.network, frozen=epoch < self.schedule.freeze_epochs)
         network, total = self.distributed.data_parallel(self.network), torch.zeros((), device=self.runtime.device)
         title = f"{self.label} epoch {epoch + 1}/{self.schedule.epochs}"
@@ -133,6 +122,7 @@ class Trainer:
     def evaluate(self, rows: np.ndarray, batch_size: int = 128) -> dict[str, float]:
         """Compute loss, MAE (image pixels) and NME (percent) of the averaged network on un-augmented faces `rows`."""
         network, runtime, store = self.average.module.eval(), self.runtime, self.store
+        assert store.keypoints is not None  # these have them
         losses, maes, nmes = [], [], []  # one (sum, number of summands) per batch
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
@@ -178,9 +168,7 @@ def _stalled(history: list[dict], patience: int | None) -> bool:
 
 def _set_training(network: KeypointNetwork, frozen: bool) -> None:
     network.train()
-    network.backbone.requires_grad_(not frozen)
-    if frozen:
-        network.backbone.eval()
+    network.backbone.requires_grad_(not frozen).train(not frozen)
 
 
 def _clip(network: nn.Module, max_norm: float) -> None:

@@ -1,6 +1,7 @@
 """Batches of augmented faces, the same for any number of worker processes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -14,6 +15,9 @@ from pipeline.training.batch_augment import BatchAugment
 from pipeline.training.distributed import SINGLE, Distributed
 from pipeline.training.settings import Augmentation
 
+if TYPE_CHECKING:
+    import albumentations
+
 Batch = tuple[Tensor, Tensor, Tensor]  # images B C S S uint8, points B K 2 float32 input px, mask B K bool
 Key = tuple[int, np.ndarray, slice]  # seed and faces of a batch, and this process's shard of it
 
@@ -21,7 +25,7 @@ Key = tuple[int, np.ndarray, slice]  # seed and faces of a batch, and this proce
 class AlbumentationsBatches(Dataset):
     """Item (seed, rows, shard) is a shard of the batch of faces `rows`, augmented one by one from `seed`."""
 
-    def __init__(self, store: CropStore, transform: "albumentations.Compose") -> None:  # noqa: F821
+    def __init__(self, store: CropStore, transform: "albumentations.Compose") -> None:
         self.store, self.transform = store, transform
 
     def __getitem__(self, key: Key) -> Batch:
@@ -32,10 +36,9 @@ class AlbumentationsBatches(Dataset):
             drawn = self.transform(image=crop, keypoints=points_crop)
             images.append(drawn["image"])
             points.append(drawn["keypoints"])
-        images, points = np.stack(images[shard]), np.stack(points[shard]).astype(np.float32)
-        masks = np.isfinite(points).all(-1)
-        points = np.where(masks[..., None], points, 0)
-        return to_images(images), torch.from_numpy(points), torch.from_numpy(masks)
+        found = torch.from_numpy(np.stack(points[shard]).astype(np.float32))
+        masks = found.isfinite().all(-1)
+        return to_images(np.stack(images[shard])), found.where(masks[..., None], 0), masks
 
 
 class TorchBatches(Dataset):
@@ -68,7 +71,7 @@ Batches = AlbumentationsBatches | TorchBatches
 
 
 def make_batches(
-    store: CropStore, augmentation: Augmentation, flip_indices: Sequence[int], device: torch.device
+    store: CropStore, augmentation: Augmentation, flip_indices: np.ndarray, device: torch.device
 ) -> Batches:
     """Make the augmented batches of a store, on `device` where torch augments them."""
     if augmentation.backend == "albumentations":
@@ -97,13 +100,10 @@ class EpochSampler(Sampler):
 
 
 def train_loader(
-    batches: Batches, rows: Sequence[int], *, batch_size: int, seed: int, workers: int, distributed: Distributed
+    batches: Batches, rows: np.ndarray, *, batch_size: int, seed: int, workers: int, distributed: Distributed
 ) -> DataLoader:
-    """Load `Batch`es of faces `rows`; set the sampler's `epoch` before each pass.
-
-    `workers` processes augment beside the training; `TorchBatches` needs none.
-    """
-    sampler = EpochSampler(np.asarray(rows), batch_size, seed, distributed)
+    """Load `Batch`es of faces `rows`, augmented by `workers` processes; set the sampler's `epoch` before each pass."""
+    sampler = EpochSampler(rows, batch_size, seed, distributed)
     workers = 0 if isinstance(batches, TorchBatches) else workers
     return DataLoader(
         batches, sampler=sampler, batch_size=None, num_workers=workers,

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,15 +33,12 @@ def train_fold(
     The processes that `torchrun` starts train the one model together, and rank 0 writes. An interrupted training goes
     on where it stopped, if nothing that decides its result has changed.
 
-    Args:
-        paths: where the fold table, the run folder and the resume states are.
-        crops: train part of a crop store.
-        model: name of the run.
+    `crops` is the train part of a crop store.
     """
     store, label, seed = CropStore.open(crops), f"{model}-{fold}", recipe.seed + fold
     train_rows, val_rows = fold_rows(paths.folds, fold, len(store))
-    description = {"network": recipe.network, "codec": recipe.codec, "num_points": skeleton.num_points,
-                   "channels": store.channels, "size": store.size}
+    description: dict[str, Any] = {"network": recipe.network, "codec": recipe.codec, "num_points": skeleton.num_points,
+                                   "channels": store.channels, "size": store.size}
     settings = [description, asdict(recipe), fold, runtime.device.type, str(runtime.dtype), runtime.threads,
                 skeleton.flip.tolist(), skeleton.eyes]
     inputs = [paths.folds, *(crops / name for name in ("crops.npy", "faces.csv", "keypoints.npy"))]
@@ -75,5 +73,6 @@ def _metrics(history: list[dict], runtime: Runtime, train_faces: int) -> dict:
 
 def mean_points(store: CropStore, rows: np.ndarray) -> np.ndarray:
     """Average each point over faces `rows`: (K, 2) input pixels, the middle for a point that none of them has."""
+    assert store.keypoints is not None  # a train part has them
     mean = geometry.finite_mean(geometry.transform(store.input_affines[rows], store.keypoints[rows]), axis=0)
     return np.where(np.isnan(mean), (store.size - 1) / 2, mean)

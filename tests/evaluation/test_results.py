@@ -30,7 +30,7 @@ from pipeline.evaluation.submission import write
 from pipeline.inference.ensemble import ensemble_files
 from pipeline.inference.predictions import Predictions
 from pipeline.keypoints import geometry
-from pipeline.keypoints.skeleton import Skeleton
+from pipeline.keypoints.skeleton import make_skeleton
 from pipeline.models import build_model
 from pipeline.models.checkpoint import save_model
 from pipeline.params import load_params
@@ -38,7 +38,7 @@ from pipeline.params import load_params
 SAMPLE = Path(__file__).parents[2] / "presets" / "sample.yaml"
 FOLD = np.array([4, 4, 1, 1])
 SHAPE = np.array([[10.0, 10], [20, 10]])  # the eyes, 10 px apart
-SKELETON = Skeleton(name="two", flip=np.array([1, 0]), eyes=(0, 1), edges=((0, 1),), regions={"eyes": (0, 1)})
+SKELETON = make_skeleton("two", 2, [(0, 1)], eyes=(0, 1), edges=((0, 1),), regions={"eyes": (0, 1)})
 OFFSETS = {"a": [1, 1, 3, 3], "b": [-1, -1, -1, -5]}  # of x and y, in each train face; of the test faces: see below
 
 

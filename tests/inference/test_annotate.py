@@ -76,7 +76,7 @@ def predictions(name, fold, faces):
     params = load_params(Path("params.yaml"))
     write_crops(faces, Path("photos"), Path("crops"), params.crop, jobs=1)
     store = CropStore.open(Path("crops"))
-    predictor = load_predictor(Paths().run(name, fold), store, flip_indices=params.data.get_skeleton().flip,
+    predictor = load_predictor(Paths().run(name, fold), store, flip_indices=params.data.skeleton.flip,
                                runtime=make_runtime("cpu", "float32"), tta=params.predict)
     return predictor.predict(store, range(len(store))).points.astype(np.float64)
 

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.common.errors import UserError
 from pipeline.keypoints.skeleton import SKELETONS
 from pipeline.synthetic.head import Camera, make_head, project_points, template
 from pipeline.synthetic.portrait import SUPER, Light, Look, draw_head
@@ -162,10 +161,3 @@ def test_jaw_of_a_turned_head_lies_on_its_outline() -> None:
             assert (outward * level).max() == pytest.approx(outward * x, abs=2)
     straight = project_points(head, Camera(yaw=0, pitch=0, roll=0, scale=1, centre=(0, 0)))
     np.testing.assert_allclose(straight[SKELETON.flip] * [-1, 1], straight, atol=1e-6)
-
-
-def test_make_sample_with_invalid_numbers_names_all(tmp_path: Path) -> None:
-    with pytest.raises(UserError) as caught:
-        make_sample(tmp_path / "sample", train_faces=0, test_faces=-2, seed=-1)
-    assert len(caught.value.problems) == 3
-    assert not list(tmp_path.iterdir())
