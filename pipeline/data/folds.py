@@ -26,7 +26,8 @@ PHOTO_PATTERN = r"(?P<photo>(?:.*/)?(?:\d+(?=_\d+(?:_mirror)?\.\w+$)|[^/]+?(?=(?
 MAX_DISTANCE = 14
 MIN_CORRELATION = 0.95
 THUMBNAIL = 32
-BLOCK = 128  # faces compared with all others at once; bounds the memory
+BLOCK = 64  # faces compared with all others at once; bounds the memory, as does the next
+CHUNK = 1024  # pictures whose pixels are worked on at once
 
 
 def photo_names(images: Sequence[str], pattern: str | None = None) -> list[str]:
@@ -55,23 +56,18 @@ def photo_names(images: Sequence[str], pattern: str | None = None) -> list[str]:
     return [(match and match["photo"]) or image for image, match in zip(images, matches, strict=True)]
 
 
-def near_duplicate_pairs(
-    images: np.ndarray, crops: np.ndarray, *, centre: float = 2 / 3,
-    max_distance: int = MAX_DISTANCE, min_correlation: float = MIN_CORRELATION,
-) -> np.ndarray:
+def near_duplicate_pairs(images: np.ndarray, crops: np.ndarray, *, centre: float = 2 / 3) -> np.ndarray:
     """Find faces whose whole images, or whose crops, are the same picture, mirrored or not.
 
     Args:
         images: (N, 32, 32) uint8 grey thumbnails of the whole images.
         crops: (N, S, S) grey or (N, S, S, 3) RGB uint8.
         centre: the share of a crop's side that is compared, about its middle; best about the face box.
-        max_distance, min_correlation: see `similar_pairs`.
 
     Returns:
         (P, 2) int64, first < second, sorted, without repetition.
     """
-    found = [similar_pairs(part, max_distance=max_distance, min_correlation=min_correlation)
-             for part in (images, centre_thumbnails(crops, centre))]
+    found = [similar_pairs(part) for part in (images, centre_thumbnails(crops, centre))]
     return np.unique(np.concatenate(found), axis=0)
 
 
@@ -86,28 +82,22 @@ def centre_thumbnails(crops: np.ndarray, centre: float) -> np.ndarray:
     return thumbnails
 
 
-def similar_pairs(
-    images: np.ndarray, *, max_distance: int = MAX_DISTANCE, min_correlation: float = MIN_CORRELATION,
-) -> np.ndarray:
-    """Find pairs of grey images (N, H, W) that show the same, mirrored or not.
+def similar_pairs(images: np.ndarray) -> np.ndarray:
+    """Find pairs of grey images (N, H, W) that show the same, mirrored or not: see `near_duplicate_pairs`.
 
-    Candidates are those whose perceptual hashes differ in at most `max_distance` of 64 bits; of them, pairs remain
-    whose pixels have a normalised correlation of at least `min_correlation`. An image without contrast has none.
-
-    Returns:
-        (P, 2) int64, first < second, sorted, without repetition.
+    Candidates are those whose perceptual hashes differ in at most MAX_DISTANCE of 64 bits; of them, pairs remain
+    whose pixels have a normalised correlation of at least MIN_CORRELATION. An image without contrast has none.
     """
     plain = perceptual_hash(images)
-    vectors = _standardised(images)
     found = [np.empty((0, 2), np.int64)]
     for other in (images, images[:, :, ::-1]):
-        hashes, others = perceptual_hash(other), _standardised(other)
+        hashes = perceptual_hash(other)
         for start in range(0, len(images), BLOCK):
             distance = np.bitwise_count(plain[start : start + BLOCK, None] ^ hashes[None, start:])  # B N-start
-            first, second = np.nonzero(np.triu(distance <= max_distance, 1))
-            first, second = first + start, second + start
-            correlation = np.einsum("pd,pd->p", vectors[first], others[second])
-            found.append(np.stack([first, second], axis=1)[correlation >= min_correlation])
+            pairs = np.argwhere(np.triu(distance <= MAX_DISTANCE, 1)) + start
+            for some in np.split(pairs, range(CHUNK, len(pairs), CHUNK)):
+                first, second = _standardised(images[some[:, 0]]), _standardised(other[some[:, 1]])
+                found.append(some[np.einsum("pd,pd->p", first, second) >= MIN_CORRELATION])
     return np.unique(np.concatenate(found), axis=0)
 
 
@@ -118,9 +108,13 @@ def perceptual_hash(images: np.ndarray) -> np.ndarray:
     of the 8×8 lowest frequencies of the cosine transform: is it above their median? The mean brightness is left out
     of the median.
     """
-    low = dctn(images.astype(np.float32), axes=(1, 2), norm="ortho")[:, :8, :8].reshape(len(images), 64)
-    bits = low > np.median(low[:, 1:], axis=1, keepdims=True)
-    return np.packbits(bits, axis=1).view(np.uint64)[:, 0]
+    hashes = np.empty(len(images), np.uint64)
+    for start in range(0, len(images), CHUNK):
+        some = images[start : start + CHUNK].astype(np.float32)
+        low = dctn(some, axes=(1, 2), norm="ortho")[:, :8, :8].reshape(len(some), 64)
+        bits = low > np.median(low[:, 1:], axis=1, keepdims=True)
+        hashes[start : start + CHUNK] = np.packbits(bits, axis=1).view(np.uint64)[:, 0]
+    return hashes
 
 
 def _standardised(images: np.ndarray) -> np.ndarray:
@@ -208,13 +202,11 @@ def split_faces(
         photo_pattern: see `photo_names`.
         near_duplicates: whether identical and mirrored pictures, found by content, are kept together too.
     """
-    faces = store.faces
-    longer = faces[["width", "height"]].max(axis=1)
-    box = float((longer * np.sqrt(np.abs(np.linalg.det(store.affines[:, :, :2])))).median())  # in stored-crop px
-    centre = min(1.0, box / store.crops.shape[1])
-    pairs = np.empty((0, 2), np.int64)
+    faces, pairs = store.faces, np.empty((0, 2), np.int64)
     if near_duplicates:
-        pairs = near_duplicate_pairs(store.photos, store.crops, centre=centre)
+        longer = faces[["width", "height"]].max(axis=1)
+        box = float((longer * np.sqrt(np.abs(np.linalg.det(store.affines[:, :, :2])))).median())  # in stored-crop px
+        pairs = near_duplicate_pairs(store.photos, store.crops, centre=min(1.0, box / store.crops.shape[1]))
     group = groups(photo_names(faces.image, photo_pattern), pairs)
     fold = assign_folds(group, strata(faces.source, faces.width, faces.height), folds, seed)
     check_folds(group, fold, folds)

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.data.annotations import Annotations, tabulate
-from pipeline.data.annotations.fields import MAX_PIXEL, NO_BOX, count_problem, path_problem, read_text
+from pipeline.data.annotations import NO_BOX, Annotations, Faces
+from pipeline.data.annotations.fields import MAX_PIXEL, NO_POINTS, count_problem, path_problem, read_text
 
 
 def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[str]]:
@@ -21,22 +21,18 @@ def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[
     content, problems = _load(path)
     images, wrong = _images(content.get("images", []))
     problems += [f"{path}: {reason}" for reason in wrong]
-    if not content.get("annotations"):
-        rows = [(face, name, *NO_BOX, f"{path}: images[{position}]")
-                for face, (position, name) in enumerate(images.values())]
-        return tabulate(rows, None), problems or ([] if rows else [f"{path}: has no images and no annotations"])
-    rows, points, face = [], [], -1
-    for position, record in enumerate(content["annotations"]):
-        if isinstance(record, dict) and record.get("iscrowd") == 1:
-            continue
-        face += 1
-        image, box, found, wrong = _annotation(record, images, num_points)
-        problems += [f"{path}: annotations[{position}]: face {face} ({image[:80]}): {reason}" for reason in wrong]
-        if not wrong:
-            num_points = len(found)
-            rows.append((face, image, *box, f"{path}: annotations[{position}]"))
-            points.append(found)
-    return tabulate(rows, points), problems
+    faces = Faces(num_points, problems)
+    records = content.get("annotations") or []
+    for position, record in enumerate(records):
+        if not isinstance(record, dict) or record.get("iscrowd") != 1:
+            image, box, points, reasons = _annotation(record, images, faces.num_points)
+            faces.add(f"{path}: annotations[{position}]", image, points, box, reasons=reasons)
+    if not records:
+        for position, name in images.values():
+            faces.add(f"{path}: images[{position}]", name, NO_POINTS)
+        if not faces.count and not faces.problems:
+            faces.problems.append(f"{path}: has no images and no annotations")
+    return faces.result(labelled=bool(records))
 
 
 def _load(path: Path) -> tuple[dict, list[str]]:
@@ -59,7 +55,8 @@ def _load(path: Path) -> tuple[dict, list[str]]:
 
 def _images(records: list) -> tuple[dict[int | str, tuple[int, str]], list[str]]:
     """Map id → position in the file and path of each image; return the problems, too."""
-    found, problems = {}, []
+    found: dict[int | str, tuple[int, str]] = {}
+    problems = []
     for position, record in enumerate(records):
         record = record if isinstance(record, dict) else {}
         key, name = record.get("id"), record.get("file_name")
@@ -84,7 +81,7 @@ def _annotation(record: Any, images: dict, num_points: int | None) -> tuple[str,
     if not isinstance(box, list) or len(box) not in (0, 4) or not all(map(_is_pixel, box)):
         problems.append("bbox is not left, top, width, height in pixels")
     if not isinstance(values, list) or not values or len(values) % 3:
-        return image, NO_BOX, np.empty((0, 2)), [*problems, "keypoints are not x, y, v of each point"]
+        return image, NO_BOX, NO_POINTS, [*problems, "keypoints are not x, y, v of each point"]
     if reason := count_problem(len(values) // 3, num_points):
         problems.append(reason)
     points = []
@@ -97,7 +94,7 @@ def _annotation(record: Any, images: dict, num_points: int | None) -> tuple[str,
         else:
             points.append((x, y) if seen else (np.nan, np.nan))
     if problems:
-        return image, NO_BOX, np.empty((0, 2)), problems
+        return image, NO_BOX, NO_POINTS, problems
     return image, tuple(map(float, box)) if box else NO_BOX, np.array(points, np.float64), []
 
 

@@ -2,11 +2,31 @@
 
 import glob
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
+from pipeline.data.annotations import Annotations, Faces
 from pipeline.data.annotations.fields import path_problem
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+
+
+# (root, name, num_points) → the image, its points (K, 2), the line to name for it, and the problems.
+FileReader = Callable[[Path, str, int | None], tuple[str, np.ndarray, int, list[str]]]
+
+
+def read_files(
+    root: Path, name: str, suffix: str, num_points: int | None, read_file: FileReader,
+) -> tuple[Annotations, list[str]]:
+    """Read a data set of one file an image: see `list_files` and `formats.Reader`."""
+    files, problems = list_files(root, name, suffix)
+    faces = Faces(num_points, problems)
+    for file in files:
+        image, points, line, problems = read_file(root, file, faces.num_points)
+        faces.add(f"{root / file}:{line}", image, points, problems=problems)
+    return faces.result()
 
 
 def list_files(root: Path, name: str, suffix: str) -> tuple[list[str], list[str]]:
