@@ -83,7 +83,7 @@ def centre_thumbnails(crops: np.ndarray, centre: float) -> np.ndarray:
 
 
 def similar_pairs(images: np.ndarray) -> np.ndarray:
-    """Find pairs of grey images (N, H, W) that show the same, mirrored or not: see `near_duplicate_pairs`.
+    """Find pairs of grey images (N, H, W) that show the same: see `near_duplicate_pairs`.
 
     Candidates are those whose perceptual hashes differ in at most MAX_DISTANCE of 64 bits; of them, pairs remain
     whose pixels have a normalised correlation of at least MIN_CORRELATION. An image without contrast has none.
@@ -171,10 +171,9 @@ def assign_folds(group: np.ndarray, stratum: np.ndarray, folds: Sequence[int], s
 
 
 def check_folds(group: np.ndarray, fold: np.ndarray, folds: Sequence[int]) -> None:
-    """Raise a UserError that names every group in more than one fold, every fold without faces, every unknown fold."""
+    """Raise a UserError that names every fold without faces and every group in more than one fold."""
     table = pd.DataFrame({"group": group, "fold": fold})
     problems = [f"fold {name} has no faces; name fewer folds in split.folds" for name in folds if name not in set(fold)]
-    problems += [f"fold {name} is not in split.folds" for name in sorted(set(map(int, fold)) - set(folds))]
     for name, rows in table[table.groupby("group").fold.transform("nunique") > 1].groupby("group"):
         where = ", ".join(map(str, sorted(rows.fold.unique())))
         problems.append(f"group {name} crosses folds {where}: faces {', '.join(map(str, rows.index))}")
