@@ -40,7 +40,7 @@ def write_text(path: Path, text: str) -> None:
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Write an npz file atomically."""
     with atomic_path(path) as partial, partial.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]  # of numpy's stub
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def read_arrays(path: Path, names: Sequence[str], what_to_do: str) -> dict[str, np.ndarray]:

@@ -26,7 +26,7 @@ def parse(root: Path, name: str, num_points: int | None = None) -> tuple[Annotat
 
 def _read_file(root: Path, file: str, num_points: int | None) -> tuple[str, np.ndarray, int, list[str]]:
     points, host, line, problems = _parse(root / file, num_points)
-    image, size = (Path(file).parent / host).as_posix(), (0.0, 0.0)
+    image, size = (Path(file).parent / host).as_posix(), [0.0, 0.0]
     if not problems:
         *size, reason = Images(root).look(image)
         problems = [f"{root / file}:{line}: image {root / image} is {reason}"] if reason else []

@@ -53,9 +53,9 @@ def _load(path: Path) -> tuple[dict, list[str]]:
     return content, []
 
 
-def _images(records: list) -> tuple[dict[int | str, tuple[int, str]], list[str]]:
+def _images(records: list) -> tuple[dict[Any, tuple[int, str]], list[str]]:
     """Map id → position in the file and path of each image; return the problems, too."""
-    found: dict[int | str, tuple[int, str]] = {}
+    found: dict[Any, tuple[int, str]] = {}
     problems = []
     for position, record in enumerate(records):
         record = record if isinstance(record, dict) else {}
@@ -71,11 +71,11 @@ def _images(records: list) -> tuple[dict[int | str, tuple[int, str]], list[str]]
     return found, problems
 
 
-def _annotation(record: Any, images: dict, num_points: int | None) -> tuple[str, tuple, np.ndarray, list[str]]:
+def _annotation(record: Any, images: dict[Any, tuple[int, str]], num_points: int | None) -> tuple[str, tuple, np.ndarray, list[str]]:
     """Read image, box and points (K, 2) of one annotation; return the problems, too."""
     record, problems = record if isinstance(record, dict) else {}, []
     key, values, box = record.get("image_id"), record.get("keypoints"), record.get("bbox", [])
-    image = images[key][1] if _is_id(key) and key in images else "?"
+    _, image = images.get(key, (0, "?")) if _is_id(key) else (0, "?")
     if image == "?":
         problems.append(f"image_id {str(key)[:40]!r} is not among the images")
     if not isinstance(box, list) or len(box) not in (0, 4) or not all(map(_is_pixel, box)):

@@ -46,12 +46,13 @@ def read_table(
         return tabulate([], None), [f"{path}:{line}: {reason}" for reason in reasons]
     faces = Faces(num_points)
     for line, cells in rows[columns.header :]:
-        image, box, points, reasons = cells[0], NO_BOX, [], [f"{len(cells)} fields, but the first row has {len(first)}"]
         if len(cells) == len(first):
             image, reasons = columns.image(faces.count, cells)
             box, points, wrong = _read_row(cells, columns)
-            reasons = [*reasons, *wrong]
-        faces.add(f"{path}:{line}", image, points, box, reasons=reasons)
+            faces.add(f"{path}:{line}", image, points, box, reasons=[*reasons, *wrong])
+        else:
+            reasons = [f"{len(cells)} fields, but the first row has {len(first)}"]
+            faces.add(f"{path}:{line}", cells[0], [], reasons=reasons)
     if not faces.count and not problems:
         problems = [f"{path}:1: has a header, but no faces"]
     faces.problems += problems
@@ -96,7 +97,7 @@ def _read_rows(path: Path) -> tuple[list[tuple[int, list[str]]], list[str]]:
     return rows, problems
 
 
-def _read_row(cells: list[str], columns: Columns) -> tuple[Sequence[float], list[tuple[float, float]], list[str]]:
+def _read_row(cells: list[str], columns: Columns) -> tuple[Sequence[float], list, list[str]]:
     """Read box and points of a row, NaN where its cells are empty; return the problems, too."""
     box: Sequence[float] = NO_BOX
     texts, points, problems = [cells[column] for column in columns.box], [], []
