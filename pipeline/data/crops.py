@@ -86,11 +86,9 @@ def write_store(
     """Cut every face and write a crop store to `folder`, atomically.
 
     Args:
-        annotations: the faces.
         root: folder that `annotations.faces.image` is relative to.
         affines: (N, 2, 3) image → input of each face, without shear.
         geometry: its `size`, `padding` and `color`.
-        labels: their constant offset.
         jobs: joblib threads; −1 takes every core.
 
     Raises:
@@ -166,8 +164,7 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
     grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     factor = (min(grey.shape) // (2 * THUMBNAIL) - 1) // 2 * 2 + 1
     if factor > 1:
-        cells = [length // factor for length in grey.shape]
-        cells = [cell - (length - cell) % 2 for cell, length in zip(cells, grey.shape, strict=True)]
+        cells = [length // factor - (length - length // factor) % 2 for length in grey.shape]
         top, left = ((length - cell * factor) // 2 for cell, length in zip(cells, grey.shape, strict=True))
         grey = grey[top : len(grey) - top, left : grey.shape[1] - left]
         grey = cv2.resize(grey, cells[::-1], interpolation=cv2.INTER_AREA)

@@ -34,12 +34,9 @@ def photo_names(images: Sequence[str], pattern: str | None = None) -> list[str]:
     """Name the photo that each image shows, from its path.
 
     Args:
-        images: paths relative to the data folder.
+        images: paths relative to the data folder; one that the pattern does not match names its own photo.
         pattern: regular expression with a group named `photo`, matched from the start of the path; None means
             PHOTO_PATTERN. For a data set with several photos a person, let `photo` catch the person.
-
-    Returns:
-        What `photo` caught, or the whole path where the pattern does not match.
 
     Raises:
         UserError: the pattern is no regular expression, lacks the group, or matches no image at all.
@@ -57,22 +54,16 @@ def photo_names(images: Sequence[str], pattern: str | None = None) -> list[str]:
 
 
 def near_duplicate_pairs(images: np.ndarray, crops: np.ndarray, *, centre: float = 2 / 3) -> np.ndarray:
-    """Find faces whose whole images, or whose crops, are the same picture, mirrored or not.
-
-    Args:
-        images: (N, 32, 32) uint8 grey thumbnails of the whole images.
-        crops: (N, S, S) grey or (N, S, S, 3) RGB uint8.
-        centre: the share of a crop's side that is compared, about its middle; best about the face box.
-
-    Returns:
-        (P, 2) int64, first < second, sorted, without repetition.
-    """
+    """Find faces whose whole images (N, 32, 32), or whose crops, are similar: see the next two functions."""
     found = [similar_pairs(part) for part in (images, centre_thumbnails(crops, centre))]
     return np.unique(np.concatenate(found), axis=0)
 
 
 def centre_thumbnails(crops: np.ndarray, centre: float) -> np.ndarray:
-    """Shrink the middle of crops (N, S, S[, 3]) to (N, 32, 32) uint8 grey, one by one (they may be mapped)."""
+    """Shrink the middle of crops (N, S, S[, 3]) to (N, 32, 32) uint8 grey, one by one (they may be mapped).
+
+    `centre` is the share of a crop's side that is kept, best about the face box.
+    """
     cut = round(crops.shape[1] * (1 - centre) / 2)
     thumbnails = np.empty((len(crops), THUMBNAIL, THUMBNAIL), np.uint8)
     for i, crop in enumerate(crops):
@@ -83,10 +74,11 @@ def centre_thumbnails(crops: np.ndarray, centre: float) -> np.ndarray:
 
 
 def similar_pairs(images: np.ndarray) -> np.ndarray:
-    """Find pairs of grey images (N, H, W) that show the same: see `near_duplicate_pairs`.
+    """Find pairs of uint8 grey images (N, H, W) that are the same picture, mirrored or not.
 
     Candidates are those whose perceptual hashes differ in at most MAX_DISTANCE of 64 bits; of them, pairs remain
     whose pixels have a normalised correlation of at least MIN_CORRELATION. An image without contrast has none.
+    Returns (P, 2) int64, first < second, sorted, without repetition.
     """
     plain = perceptual_hash(images)
     found = [np.empty((0, 2), np.int64)]
@@ -130,14 +122,11 @@ def groups(photos: Sequence[str], pairs: np.ndarray) -> np.ndarray:
     Groups are numbered by first appearance.
     """
     size = len(photos)
-    names, _ = pd.factorize(np.asarray(photos, dtype=object))
-    first_of_name = np.full(names.max(initial=-1) + 1, size)
-    np.minimum.at(first_of_name, names, np.arange(size))
-    start = np.concatenate([np.arange(size), pairs[:, 0]])
-    end = np.concatenate([first_of_name[names], pairs[:, 1]])
-    graph = coo_array((np.ones(len(start), bool), (start, end)), shape=(size, size))
+    names, unique = pd.factorize(np.asarray(photos, dtype=object))
+    start, end = np.concatenate([np.arange(size), pairs[:, 0]]), np.concatenate([size + names, pairs[:, 1]])
+    graph = coo_array((np.ones(len(start), bool), (start, end)), shape=(size + len(unique), size + len(unique)))
     _, label = connected_components(graph, directed=False)
-    return pd.factorize(label)[0].astype(np.int64)
+    return pd.factorize(label[:size])[0].astype(np.int64)
 
 
 def strata(source: Sequence[str], width: np.ndarray, height: np.ndarray, *, bins: int = 3) -> np.ndarray:
@@ -195,11 +184,7 @@ def split_faces(
 ) -> pd.DataFrame:
     """Make the fold table of a crop store: `face`, `group` and `fold`, with no group in two folds.
 
-    Args:
-        store: the train part.
-        folds, seed: see `assign_folds`.
-        photo_pattern: see `photo_names`.
-        near_duplicates: whether identical and mirrored pictures, found by content, are kept together too.
+    See `assign_folds` and `photo_names`; with `near_duplicates`, pictures that are alike by content stay together, too.
     """
     faces, pairs = store.faces, np.empty((0, 2), np.int64)
     if near_duplicates:

@@ -3,6 +3,8 @@
 Legend: N faces, K points, (N, K, 2) in image pixels, NaN where missing. Inside, a point is a complex number x + iy.
 """
 
+from itertools import combinations
+
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
@@ -96,25 +98,17 @@ def _match_about(points: np.ndarray, angle: float) -> tuple[float, np.ndarray, n
 
 
 def _involution(cost: np.ndarray) -> np.ndarray:
-    """(K,) the cheapest assignment for a symmetric cost (K, K), each of its longer cycles cut into pairs.
+    """(K,) the cheapest assignment for a symmetric cost (K, K).
 
-    Linear assignment alone may answer i → j → k → i. Cut at its best place such a cycle costs least as pairs, with
-    one point left alone where it is odd.
+    Linear assignment alone may answer i → j → k → i; the points of such a cycle are paired, the cheapest pair first.
     """
-    _, assigned = linear_sum_assignment(cost)
-    flip, done = np.arange(len(cost)), set()
-    for start in range(len(cost)):
-        cycle = [start]
-        while assigned[cycle[-1]] != start:
-            cycle.append(int(assigned[cycle[-1]]))
-        if start in done or len(cycle) == 1:
-            continue
-        done.update(cycle)
-        turns = [cycle[cut:] + cycle[:cut] for cut in range(len(cycle))]
-        best = min(turns, key=lambda turn: 2 * cost[turn[:-1:2], turn[1::2]].sum()
-                   + sum(cost[one, one] for one in turn[len(turn) // 2 * 2 :]))
-        for first, second in zip(best[::2], best[1::2], strict=False):
-            flip[first], flip[second] = second, first
+    _, flip = linear_sum_assignment(cost)
+    rest = {int(point) for point in np.flatnonzero(flip[flip] != np.arange(len(cost)))}
+    for first, second in sorted(combinations(sorted(rest), 2), key=lambda pair: cost[pair]):
+        if {first, second} <= rest:
+            flip[[first, second]] = second, first
+            rest -= {first, second}
+    flip[list(rest)] = list(rest)
     return flip
 
 

@@ -22,7 +22,6 @@ class Report:
     """Findings in one annotation file.
 
     Attributes:
-        file: the annotation file.
         faces, images: how many were read.
         problems: what must be fixed, one message each: file, line, face, what is wrong.
         notes: what is unusual but valid → how often.
@@ -78,10 +77,10 @@ def validate(
     unreadable = [int(row) for row in np.flatnonzero(~faces.image.duplicated()) if reasons[row]]
     found = [(row, f"image {root / faces.image.iloc[row]} is {reasons[row]}") for row in unreadable]
     found = sorted([*found, *check.boxes(), *check.points_wrong(num_points, labelled)], key=lambda item: item[0])
-    problems = [*check.absent_points(num_points, labelled), *(
-        f"{faces['where'].iloc[row]}: face {faces.index[row]} ({faces.image.iloc[row]}): {text}" for row, text in found)]
-    return Report(file=file, faces=len(faces), images=faces.image.nunique(), problems=tuple(problems),
-                  notes=check.notes())
+    problems = [f"{faces['where'].iloc[row]}: face {faces.index[row]} ({faces.image.iloc[row]}): {text}"
+                for row, text in found]
+    return Report(file=file, faces=len(faces), images=faces.image.nunique(), notes=check.notes(),
+                  problems=(*check.absent_points(num_points, labelled), *problems))
 
 
 def _place(problem: str) -> tuple[str, int]:

@@ -67,12 +67,7 @@ def tabulate(rows: Sequence[tuple], keypoints: Sequence | np.ndarray | None) -> 
 
 
 class Faces:
-    """Faces and problems, as a reader meets them.
-
-    Attributes:
-        num_points: K that the next face must have; None: any, until a face without problems sets it.
-        problems: whole messages.
-    """
+    """Faces and problems, as a reader meets them; the first good face sets the number of points where none is given."""
 
     def __init__(self, num_points: int | None, problems: Sequence[str] = ()) -> None:
         self.num_points, self.problems, self.count = num_points, list(problems), 0

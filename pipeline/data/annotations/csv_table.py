@@ -16,10 +16,9 @@ MISSING = {"", "nan"}
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Where a row has what.
+    """Where a row has what; `header` says whether the first row holds names.
 
     Attributes:
-        header: whether the first row holds names.
         box: columns of left, top, width, height; empty where there is none.
         points: name, column of x and column of y of each point.
         image: row number, from 0, and cells → name of the image, and the problems.
@@ -60,11 +59,7 @@ def read_table(
 
 
 def find_points(cells: Sequence[str], columns: Sequence[int]) -> tuple[list[tuple[str, int, int]], list[str]]:
-    """Find points in some columns of a header, by their names, or by turns where none tells.
-
-    Returns:
-        See `Columns.points`; and the problems.
-    """
+    """Find points in some columns, by their names, or by turns where none tells: `Columns.points`, and the problems."""
     matches = [SUFFIX.fullmatch(cells[column].strip()) or PREFIX.fullmatch(cells[column].strip()) for column in columns]
     if not any(matches):
         problems = [f"{len(columns)} columns of points; as many x as y are expected"] if len(columns) % 2 else []

@@ -34,28 +34,23 @@ Reader = Callable[[Path, str, int | None], tuple[Annotations, list[str]]]
 HEAD = 1 << 16  # bytes that are looked at to recognise a file
 
 
-def _one_file(parse: Callable[[Path, int | None], tuple[Annotations, list[str]]]) -> Reader:
-    return lambda root, name, num_points: parse(root / name, num_points)
-
-
 FORMATS: dict[str, Reader] = {
-    "dlib_xml": _one_file(dlib_xml.parse),
+    "dlib_xml": lambda root, name, num_points: dlib_xml.parse(root / name, num_points),
     "pts": pts.parse,
     "asf": asf.parse,
-    "csv_points": _one_file(csv_points.parse),
-    "kaggle_pixels": _one_file(kaggle_pixels.parse),
-    "wflw": _one_file(wflw.parse),
-    "coco": _one_file(coco.parse),
+    "csv_points": lambda root, name, num_points: csv_points.parse(root / name, num_points),
+    "kaggle_pixels": lambda root, name, num_points: kaggle_pixels.parse(root / name, num_points),
+    "wflw": lambda root, name, num_points: wflw.parse(root / name, num_points),
+    "coco": lambda root, name, num_points: coco.parse(root / name, num_points),
 }
 
 
 def read(root: Path, name: str, layout: Layout = ANY, *, labelled: bool = False) -> Annotations:
-    """Read a data set of any format.
+    """Read a data set of any format; give faces without a box one.
 
     Args:
-        root: the data folder.
-        name: in it, the annotation file, or the folder or pattern of files.
-        layout: how it is read; faces without a box get one.
+        root, name: the data folder, and in it the annotation file, or the folder or pattern of files.
+        layout: how it is read.
         labelled: whether a data set without any points is a problem.
 
     Raises:
