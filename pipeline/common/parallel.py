@@ -137,7 +137,7 @@ def _connect(name: str, address: str | None, jobs: int) -> tuple[dict[str, Any],
 
 @contextmanager
 def _board(items: Sequence[Item], jobs: int) -> Iterator[None]:
-    """Show a line for each running item, redrawn from the end of its log, on a terminal; and one for each that ended."""
+    """Show a line for each running item, redrawn from the end of its log, on a terminal; one for each that ended."""
     stop, hidden = threading.Event(), not sys.stderr.isatty()
     bars = [tqdm(bar_format="{desc}", position=row, leave=False, disable=hidden) for row in range(jobs)]
     thread = threading.Thread(target=_watch, args=(list(items), bars, stop), daemon=True)

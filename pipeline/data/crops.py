@@ -174,8 +174,8 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
 def warp(image: np.ndarray, affine: np.ndarray, side: int, out: np.ndarray | None = None) -> np.ndarray:
     """Resample `image` into (side, side[, 3]) by `affine` (2, 3) image → crop, without shear; black outside it.
 
-    It is written into `out` where that is given. An image much larger than its crop is first shrunk by a whole factor with area averaging, so that bilinear
-    sampling does not alias.
+    It is written into `out` where that is given. An image much larger than its crop is first shrunk by a whole factor
+    with area averaging, so that bilinear sampling does not alias.
     """
     (a, b, x), (c, d, y) = affine.tolist()
     area = a * d - b * c
@@ -189,8 +189,9 @@ def warp(image: np.ndarray, affine: np.ndarray, side: int, out: np.ndarray | Non
         if min(height, width) >= 1:
             part = part[: height * factor, : width * factor]
             image = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
-            u, v = left + (factor - 1) / 2, top + (factor - 1) / 2  # middle of the first block that became one pixel
-            affine = np.array([[a * factor, b * factor, x + a * u + b * v], [c * factor, d * factor, y + c * u + d * v]])
+            u, v = left + (factor - 1) / 2, top + (factor - 1) / 2  # middle of the first block of pixels
+            affine = np.array([[a * factor, b * factor, x + a * u + b * v],
+                               [c * factor, d * factor, y + c * u + d * v]])
     return cv2.warpAffine(image, affine, (side, side), out, cv2.INTER_LINEAR, cv2.BORDER_CONSTANT)
 
 

@@ -71,7 +71,9 @@ def _images(records: list) -> tuple[dict[Any, tuple[int, str]], list[str]]:
     return found, problems
 
 
-def _annotation(record: Any, images: dict[Any, tuple[int, str]], num_points: int | None) -> tuple[str, tuple, np.ndarray, list[str]]:
+def _annotation(
+    record: Any, images: dict[Any, tuple[int, str]], num_points: int | None,
+) -> tuple[str, tuple, np.ndarray, list[str]]:
     """Read image, box and points (K, 2) of one annotation; return the problems, too."""
     record, problems = record if isinstance(record, dict) else {}, []
     key, values, box = record.get("image_id"), record.get("keypoints"), record.get("bbox", [])
