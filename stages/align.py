@@ -24,7 +24,7 @@ def main(params_path: Path) -> None:
     data, align, root = params.data, params.align, Path(params.data.root)
     if not align.by:
         raise click.UsageError("align.by is []: there is no model whose points could place the crops")
-    reference = mean_face(CropStore.open(paths.crops / "train").keypoints, data.skeleton.flip)
+    reference = mean_face(CropStore.open(paths.crops / "train").truth, data.skeleton.flip)
     save_reference(paths.aligned, reference)
     points = locator_points(paths, align.by[0], params.split.folds)
     for part, annotations in formats.read_parts(root, data.train, data.test, data.layout()).items():

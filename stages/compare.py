@@ -2,10 +2,14 @@
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from stages.cli import Command
+
+if TYPE_CHECKING:
+    from pipeline.evaluation.experiments import Experiment
 
 
 @click.command(cls=Command)
@@ -38,9 +42,9 @@ def main(experiments: tuple[str, ...], models: tuple[str, ...], form: str | None
                   for number, where in enumerate(dict.fromkeys(where for where, _ in sides))}
         (where, model), *others = sides
         for other_where, other_model in others:
-            pair = [(model or other_model, other_model or model)] if model or other_model else []
-            pair = pair or [(name, name) for name in models]
-            found += compare(loaded[where], loaded[other_where], pair)
+            first, second = model or other_model, other_model or model
+            pairs = [(first, second)] if first and second else [(name, name) for name in models]
+            found += compare(loaded[where], loaded[other_where], pairs)
     if plot:
         from pipeline.plots.charts import draw_differences
 
@@ -57,7 +61,7 @@ def _parse(text: str) -> tuple[str, str | None]:
     return where or ".", model or None
 
 
-def _load(where: str, folder: Path) -> object:
+def _load(where: str, folder: Path) -> "Experiment":
     """The experiment; `folder` takes what is fetched."""
     from pipeline.evaluation.experiments import folder_files, load_experiment, revision_files
 

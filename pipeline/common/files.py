@@ -3,7 +3,7 @@
 import os
 import shutil
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,19 +33,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file atomically, its line ends as they are."""
-    write_pieces(path, [text])
-
-
-def write_pieces(path: Path, pieces: Iterable[str]) -> None:
-    """Write a UTF-8 text file atomically, piece by piece."""
-    with atomic_path(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        file.writelines(pieces)
+    with atomic_path(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="")
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Write an npz file atomically."""
     with atomic_path(path) as partial, partial.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def read_arrays(path: Path, names: Sequence[str], what_to_do: str) -> dict[str, np.ndarray]:

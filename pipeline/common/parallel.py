@@ -7,11 +7,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
+from typing import Any
 
 from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
@@ -66,14 +67,14 @@ def run_all(
         item.log.unlink(missing_ok=True)
         item.end.unlink(missing_ok=True)
     with ExitStack() as stack:
-        config = stack.enter_context(_backend(backend, address, jobs))
-        slots = None
-        if gpus:
-            slots = stack.enter_context(multiprocessing.Manager()).Queue()
-            for job in range(jobs):
+        config, close = _connect(backend, address, jobs)
+        stack.callback(close)
+        slots = stack.enter_context(multiprocessing.Manager()).Queue() if gpus else None
+        for job in range(jobs):
+            if slots:
                 slots.put(gpus[job % len(gpus)])
         stack.enter_context(parallel_config(**config))
-        stack.enter_context(_Board(items, jobs))
+        stack.enter_context(_board(items, jobs))
         work = (delayed(_run)(item, Path.cwd(), slots) for item in items)
         return Parallel(n_jobs=jobs, batch_size=1, pre_dispatch="all")(work)
 
@@ -103,74 +104,61 @@ def _run(item: Item, folder: Path, slots: Queue | None) -> Outcome:
             ended = subprocess.run([sys.executable, "-m", *item.command], cwd=folder, env=environment() | gpu,
                                    check=False, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
     finally:
-        if slot is not None:
+        if slots:
             slots.put(slot)
     seconds = time.perf_counter() - start
     write_text(folder / item.end, f"{ended.returncode} {seconds:.0f}")
     return Outcome(item=item, exit_code=ended.returncode, seconds=seconds)
 
 
-@contextmanager
-def _backend(name: str, address: str | None, jobs: int) -> Iterator[dict]:
-    """Yield the arguments of `parallel_config` while the cluster is up."""
-    if name == "loky":
-        yield {"backend": "loky"}
-        return
+def _connect(name: str, address: str | None, jobs: int) -> tuple[dict[str, Any], Callable[[], object]]:
+    """Start or join a cluster; return the arguments of `parallel_config` for it, and what to call at the end."""
     try:
         if name == "ray":
             import ray
             from ray.util.joblib import register_ray
-        else:
+
+            ray.init(address=address, log_to_driver=False, num_cpus=None if address else jobs)
+            register_ray()
+            found = ray.cluster_resources().get("GPU", 0)
+            share = {"num_gpus": min(1, found / jobs)} if found else {}
+            return {"backend": "ray", "ray_remote_args": share}, ray.shutdown
+        if name == "dask":
             from dask.distributed import Client
+
+            client = Client(address, timeout=20) if address else Client(n_workers=jobs, threads_per_worker=1)
+            return {"backend": "dask"}, client.close
+        return {"backend": "loky"}, lambda: None
     except ImportError as error:
         raise UserError(f"--backend {name}: {error}; pip install 'keypoint-folds[{name}]'") from None
-    if name == "ray":
-        try:
-            ray.init(address=address, log_to_driver=False, **({} if address else {"num_cpus": jobs}))
-        except ConnectionError as error:
-            raise UserError(f"--address {address}: no Ray cluster answers there ({error})") from None
-        register_ray()
-        found = ray.cluster_resources().get("GPU", 0)
-        yield {"backend": "ray", "ray_remote_args": {"num_gpus": min(1, found / jobs)} if found else {}}
-        ray.shutdown()
-    else:
-        try:
-            client = Client(address, timeout=20) if address else Client(n_workers=jobs, threads_per_worker=1)
-        except OSError as error:
-            raise UserError(f"--address {address}: no Dask scheduler answers there ({error})") from None
-        with client:
-            yield {"backend": "dask"}
+    except OSError as error:
+        raise UserError(f"--address {address}: no {name} cluster answers there ({error})") from None
 
 
-class _Board:
-    """A line for each running item, redrawn from the end of its log, on a terminal; a line for each that ended."""
-
-    def __init__(self, items: Sequence[Item], jobs: int) -> None:
-        self.waiting, self.stop = list(items), threading.Event()
-        hidden = not sys.stderr.isatty()
-        self.bars = [tqdm(bar_format="{desc}", position=row, leave=False, disable=hidden) for row in range(jobs)]
-        self.thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> "_Board":
-        self.thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.stop.set()
-        self.thread.join()
-        for bar in self.bars:
+@contextmanager
+def _board(items: Sequence[Item], jobs: int) -> Iterator[None]:
+    """Show a line for each running item, redrawn from the end of its log, on a terminal; one for each that ended."""
+    stop, hidden = threading.Event(), not sys.stderr.isatty()
+    bars = [tqdm(bar_format="{desc}", position=row, leave=False, disable=hidden) for row in range(jobs)]
+    thread = threading.Thread(target=_watch, args=(list(items), bars, stop), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        for bar in bars:
             bar.close()
 
-    def _watch(self) -> None:
-        last = False
-        while not last:
-            last = self.stop.wait(0.5)
-            for item in [item for item in self.waiting if item.end.is_file()]:
-                self.waiting.remove(item)
-                code, seconds = item.end.read_text().split()
-                state = "done" if code == "0" else f"FAILED with exit code {code}"
-                tqdm.write(f"{item.name}: {state} after {seconds} s")
-            running = [item for item in self.waiting if item.log.is_file()]
-            for row, bar in enumerate(self.bars):
-                bar.set_description_str(f"{running[row].name}: {last_line(running[row].log)}"
-                                        if row < len(running) else "")
+
+def _watch(waiting: list[Item], bars: list[tqdm], stop: threading.Event) -> None:
+    last = False
+    while not last:
+        last = stop.wait(0.5)
+        for item in [item for item in waiting if item.end.is_file()]:
+            waiting.remove(item)
+            code, seconds = item.end.read_text().split()
+            tqdm.write(f"{item.name}: {'done' if code == '0' else f'FAILED with exit code {code}'} after {seconds} s")
+        lines = [f"{item.name}: {last_line(item.log)}" for item in waiting if item.log.is_file()]
+        for row, bar in enumerate(bars):
+            bar.set_description_str(lines[row] if row < len(lines) else "")

@@ -1,53 +1,24 @@
 """Paths of the files that the stages exchange."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 
-@dataclass(frozen=True, kw_only=True)
 class Paths:
-    """The layout of a workspace, relative to its root.
+    """The layout of a workspace.
 
     Attributes:
-        root: folder that holds params.yaml.
+        params: all parameters.
+        crops, aligned: crop stores around the boxes, and of upright crops; parts `train` and `test`.
+        folds: fold table.
+        ensemble: blended predictions and weights.
+        reports: report page, its pictures, training curves.
+        resume: states of interrupted trainings.
     """
 
-    root: Path = Path()
-
-    @property
-    def params(self) -> Path:
-        """All parameters."""
-        return self.root / "params.yaml"
-
-    @property
-    def crops(self) -> Path:
-        """Crop store around the boxes, parts `train` and `test`."""
-        return self.root / "data/crops"
-
-    @property
-    def aligned(self) -> Path:
-        """Crop store of upright crops, parts `train` and `test`."""
-        return self.root / "data/aligned"
-
-    @property
-    def folds(self) -> Path:
-        """Fold table."""
-        return self.root / "data/folds.csv"
-
-    @property
-    def ensemble(self) -> Path:
-        """Blended predictions and weights."""
-        return self.root / "ensemble"
-
-    @property
-    def reports(self) -> Path:
-        """Report page, its pictures, training curves."""
-        return self.root / "reports"
-
-    @property
-    def resume(self) -> Path:
-        """States of interrupted trainings."""
-        return self.root / ".resume"
+    def __init__(self, root: Path = Path()) -> None:
+        self.root, self.params = root, root / "params.yaml"
+        self.crops, self.aligned, self.folds = root / "data/crops", root / "data/aligned", root / "data/folds.csv"
+        self.ensemble, self.reports, self.resume = root / "ensemble", root / "reports", root / ".resume"
 
     def run(self, model: str, fold: int) -> Path:
         """Weights, history and predictions of one fold of one model."""

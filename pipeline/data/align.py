@@ -20,15 +20,7 @@ REFERENCE = "face.npz"
 def mean_face(keypoints: np.ndarray, flip_indices: np.ndarray) -> np.ndarray:
     """Average the shapes of the faces that have all their points, and of their mirror images, so that it is upright.
 
-    Args:
-        keypoints: (N, K, 2) image pixels, NaN where missing.
-        flip_indices: (K,) indices of the points in the mirror image.
-
-    Returns:
-        (K, 2) around (0, 0), in units of its root mean square distance to it.
-
-    Raises:
-        UserError: no face with at least two points apart has them all.
+    See `geometry.mean_face`; a UserError says where no face with at least two points apart has them all.
     """
     complete = keypoints[np.isfinite(keypoints).all((1, 2))]
     shape = mean_shape(complete, flip_indices) if len(complete) else np.zeros(keypoints.shape[1:])
@@ -38,7 +30,7 @@ def mean_face(keypoints: np.ndarray, flip_indices: np.ndarray) -> np.ndarray:
     return shape
 
 
-def align_affine(points: np.ndarray, reference: np.ndarray, *, size: int, margin: float) -> np.ndarray:
+def align_affine(points: np.ndarray, reference: np.ndarray, geometry: CropGeometry) -> np.ndarray:
     """Compute the affine image → input that lays each face on the reference: a rotation, a scale and a shift.
 
     The rotation is that of the least squares fit (Umeyama, PAMI 1991); the scale makes the points as large as those of
@@ -47,8 +39,7 @@ def align_affine(points: np.ndarray, reference: np.ndarray, *, size: int, margin
     Args:
         points: (N, K, 2) image pixels.
         reference: (K, 2), see `mean_face`; the box around it comes to lie in the middle of the crop.
-        size: side of the crop in pixels.
-        margin: side of the crop, in longer sides of the box around the reference.
+        geometry: its `size`, and its `margin` in longer sides of the box around the reference.
 
     Returns:
         (N, 2, 3) float64.
@@ -59,10 +50,10 @@ def align_affine(points: np.ndarray, reference: np.ndarray, *, size: int, margin
     complex_points = (points - centre[:, None]) @ [1, 1j]
     fit = (complex_points.conj() * (reference @ [1, 1j])).sum(1)
     spread = np.maximum(np.sqrt(np.square(np.abs(complex_points)).mean(1)), SMALLEST)
-    scale = size / (margin * (high - low).max())  # of the reference
+    scale = geometry.size / (geometry.margin * (high - low).max())  # of the reference
     turn = scale / spread * np.exp(1j * np.angle(fit))
     linear = np.stack([turn.real, -turn.imag, turn.imag, turn.real], axis=-1).reshape(-1, 2, 2)
-    middle = (size - 1) / 2 - (low + high) / 2 * scale
+    middle = (geometry.size - 1) / 2 - (low + high) / 2 * scale
     shift = middle - np.einsum("nij,nj->ni", linear, centre)
     return np.concatenate([linear, shift[..., None]], axis=-1)
 
@@ -89,5 +80,4 @@ def write_aligned(
     if len(points) != len(annotations):
         raise UserError(f"{folder}: {len(annotations)} faces, but points of {len(points)}; run the crop, split, train "
                         "and predict stages again")
-    affines = align_affine(points, reference, size=geometry.size, margin=geometry.margin)
-    write_store(annotations, root, folder, affines, geometry, labels)
+    write_store(annotations, root, folder, align_affine(points, reference, geometry), geometry, labels)

@@ -3,8 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -87,11 +86,9 @@ def write_store(
     """Cut every face and write a crop store to `folder`, atomically.
 
     Args:
-        annotations: the faces.
         root: folder that `annotations.faces.image` is relative to.
         affines: (N, 2, 3) image → input of each face, without shear.
         geometry: its `size`, `padding` and `color`.
-        labels: their constant offset.
         jobs: joblib threads; −1 takes every core.
 
     Raises:
@@ -120,11 +117,10 @@ def write_store(
 def _label_affines(affines: np.ndarray, images: Sequence[str], labels: LabelOffset) -> np.ndarray:
     """(N, 2, 3) label → stored crop, from image → stored crop."""
     right, below = labels.offset
-    mirror = [labels.mirrored is not None and re.search(labels.mirrored, image) is not None for image in images]
-    mirror, shifted = np.array(mirror, bool), np.empty_like(affines)
-    for rows, x in ((~mirror, -right), (mirror, right)):
-        shifted[rows] = compose(affines[rows], translation(x, -below))
-    return shifted
+    shifts = np.tile(translation(-right, -below), (len(affines), 1, 1))
+    if labels.mirrored is not None:
+        shifts[[re.search(labels.mirrored, image) is not None for image in images], 0, 2] = right
+    return compose(affines, shifts)
 
 
 def _cut(
@@ -132,8 +128,9 @@ def _cut(
 ) -> tuple[np.ndarray, list[str]]:
     """Write `crops.npy` and `photos.npy`; return width and height (N, 2) of each face's image, and the problems."""
     shape = (len(faces), side, side) if color == "grey" else (len(faces), side, side, 3)
-    crops = _create(folder / "crops.npy", shape)
-    thumbnails = _create(folder / "photos.npy", (len(faces), THUMBNAIL, THUMBNAIL))
+    crops, thumbnails = (  # memory-mapped
+        np.lib.format.open_memmap(folder / name, mode="w+", dtype=np.uint8, shape=shape).view(np.ndarray)
+        for name, shape in [("crops.npy", shape), ("photos.npy", (len(faces), THUMBNAIL, THUMBNAIL))])
     sizes = np.zeros((len(faces), 2), np.int64)
 
     @delayed
@@ -147,28 +144,15 @@ def _cut(
         return None
 
     by_image = faces.groupby("image", sort=False).indices
-    work = (cut(name, rows) for name, rows in by_image.items())
-    with _opencv_alone():
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # threads of its own would slow down those that call it
+    try:
         results = Parallel(n_jobs=jobs, prefer="threads", batch_size=LOT, pre_dispatch=f"{2 * LOT}*n_jobs",
-                           return_as="generator")(work)
+                           return_as="generator")(cut(name, rows) for name, rows in by_image.items())
         bar = tqdm(results, total=len(by_image), desc=f"crop {folder.stem}", unit="image")
         return sizes, [problem for problem in bar if problem]
-
-
-@contextmanager
-def _opencv_alone() -> Iterator[None]:
-    """Keep OpenCV from starting threads, which would slow down those that call it."""
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
     finally:
         cv2.setNumThreads(threads)
-
-
-def _create(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """Create a memory-mapped uint8 array in an npy file."""
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape).view(np.ndarray)
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:
@@ -180,8 +164,7 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
     grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     factor = (min(grey.shape) // (2 * THUMBNAIL) - 1) // 2 * 2 + 1
     if factor > 1:
-        cells = [length // factor for length in grey.shape]
-        cells = [cell - (length - cell) % 2 for cell, length in zip(cells, grey.shape, strict=True)]
+        cells = [length // factor - (length - length // factor) % 2 for length in grey.shape]
         top, left = ((length - cell * factor) // 2 for cell, length in zip(cells, grey.shape, strict=True))
         grey = grey[top : len(grey) - top, left : grey.shape[1] - left]
         grey = cv2.resize(grey, cells[::-1], interpolation=cv2.INTER_AREA)
@@ -191,26 +174,24 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
 def warp(image: np.ndarray, affine: np.ndarray, side: int, out: np.ndarray | None = None) -> np.ndarray:
     """Resample `image` into (side, side[, 3]) by `affine` (2, 3) image → crop, without shear; black outside it.
 
-    It is written into `out` where that is given.
-
-    An image much larger than its crop is first shrunk by a whole factor with area averaging, so that bilinear
-    sampling does not alias.
+    It is written into `out` where that is given. An image much larger than its crop is first shrunk by a whole factor
+    with area averaging, so that bilinear sampling does not alias.
     """
     (a, b, x), (c, d, y) = affine.tolist()
     area = a * d - b * c
     factor = int(1 / math.sqrt(area))
     if factor >= 2:
-        us, vs = (-2 - x, side + 1 - x), (-2 - y, side + 1 - y)
-        left, right = _span([(d * u - b * v) / area for u in us for v in vs])
-        top, bottom = _span([(a * v - c * u) / area for u in us for v in vs])
+        corners = [(u - x, v - y) for u in (-2, side + 1) for v in (-2, side + 1)]
+        left, right = _span([(d * u - b * v) / area for u, v in corners])
+        top, bottom = _span([(a * v - c * u) / area for u, v in corners])
         part = image[top:bottom, left:right]  # all that the crop can show
         height, width = (length // factor for length in part.shape[:2])
         if min(height, width) >= 1:
             part = part[: height * factor, : width * factor]
             image = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
-            left, top = left + (factor - 1) / 2, top + (factor - 1) / 2  # middle of the first block that became one
-            affine = np.array([[a * factor, b * factor, x + a * left + b * top],
-                               [c * factor, d * factor, y + c * left + d * top]])
+            u, v = left + (factor - 1) / 2, top + (factor - 1) / 2  # middle of the first block of pixels
+            affine = np.array([[a * factor, b * factor, x + a * u + b * v],
+                               [c * factor, d * factor, y + c * u + d * v]])
     return cv2.warpAffine(image, affine, (side, side), out, cv2.INTER_LINEAR, cv2.BORDER_CONSTANT)
 
 

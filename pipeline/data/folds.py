@@ -26,19 +26,17 @@ PHOTO_PATTERN = r"(?P<photo>(?:.*/)?(?:\d+(?=_\d+(?:_mirror)?\.\w+$)|[^/]+?(?=(?
 MAX_DISTANCE = 14
 MIN_CORRELATION = 0.95
 THUMBNAIL = 32
-BLOCK = 128  # faces compared with all others at once; bounds the memory
+BLOCK = 64  # faces compared with all others at once; bounds the memory, as does the next
+CHUNK = 1024  # pictures whose pixels are worked on at once
 
 
 def photo_names(images: Sequence[str], pattern: str | None = None) -> list[str]:
     """Name the photo that each image shows, from its path.
 
     Args:
-        images: paths relative to the data folder.
+        images: paths relative to the data folder; one that the pattern does not match names its own photo.
         pattern: regular expression with a group named `photo`, matched from the start of the path; None means
             PHOTO_PATTERN. For a data set with several photos a person, let `photo` catch the person.
-
-    Returns:
-        What `photo` caught, or the whole path where the pattern does not match.
 
     Raises:
         UserError: the pattern is no regular expression, lacks the group, or matches no image at all.
@@ -55,28 +53,17 @@ def photo_names(images: Sequence[str], pattern: str | None = None) -> list[str]:
     return [(match and match["photo"]) or image for image, match in zip(images, matches, strict=True)]
 
 
-def near_duplicate_pairs(
-    images: np.ndarray, crops: np.ndarray, *, centre: float = 2 / 3,
-    max_distance: int = MAX_DISTANCE, min_correlation: float = MIN_CORRELATION,
-) -> np.ndarray:
-    """Find faces whose whole images, or whose crops, are the same picture, mirrored or not.
-
-    Args:
-        images: (N, 32, 32) uint8 grey thumbnails of the whole images.
-        crops: (N, S, S) grey or (N, S, S, 3) RGB uint8.
-        centre: the share of a crop's side that is compared, about its middle; best about the face box.
-        max_distance, min_correlation: see `similar_pairs`.
-
-    Returns:
-        (P, 2) int64, first < second, sorted, without repetition.
-    """
-    found = [similar_pairs(part, max_distance=max_distance, min_correlation=min_correlation)
-             for part in (images, centre_thumbnails(crops, centre))]
+def near_duplicate_pairs(images: np.ndarray, crops: np.ndarray, *, centre: float = 2 / 3) -> np.ndarray:
+    """Find faces whose whole images (N, 32, 32), or whose crops, are similar: see the next two functions."""
+    found = [similar_pairs(part) for part in (images, centre_thumbnails(crops, centre))]
     return np.unique(np.concatenate(found), axis=0)
 
 
 def centre_thumbnails(crops: np.ndarray, centre: float) -> np.ndarray:
-    """Shrink the middle of crops (N, S, S[, 3]) to (N, 32, 32) uint8 grey, one by one (they may be mapped)."""
+    """Shrink the middle of crops (N, S, S[, 3]) to (N, 32, 32) uint8 grey, one by one (they may be mapped).
+
+    `centre` is the share of a crop's side that is kept, best about the face box.
+    """
     cut = round(crops.shape[1] * (1 - centre) / 2)
     thumbnails = np.empty((len(crops), THUMBNAIL, THUMBNAIL), np.uint8)
     for i, crop in enumerate(crops):
@@ -86,28 +73,23 @@ def centre_thumbnails(crops: np.ndarray, centre: float) -> np.ndarray:
     return thumbnails
 
 
-def similar_pairs(
-    images: np.ndarray, *, max_distance: int = MAX_DISTANCE, min_correlation: float = MIN_CORRELATION,
-) -> np.ndarray:
-    """Find pairs of grey images (N, H, W) that show the same, mirrored or not.
+def similar_pairs(images: np.ndarray) -> np.ndarray:
+    """Find pairs of uint8 grey images (N, H, W) that are the same picture, mirrored or not.
 
-    Candidates are those whose perceptual hashes differ in at most `max_distance` of 64 bits; of them, pairs remain
-    whose pixels have a normalised correlation of at least `min_correlation`. An image without contrast has none.
-
-    Returns:
-        (P, 2) int64, first < second, sorted, without repetition.
+    Candidates are those whose perceptual hashes differ in at most MAX_DISTANCE of 64 bits; of them, pairs remain
+    whose pixels have a normalised correlation of at least MIN_CORRELATION. An image without contrast has none.
+    Returns (P, 2) int64, first < second, sorted, without repetition.
     """
     plain = perceptual_hash(images)
-    vectors = _standardised(images)
     found = [np.empty((0, 2), np.int64)]
     for other in (images, images[:, :, ::-1]):
-        hashes, others = perceptual_hash(other), _standardised(other)
+        hashes = perceptual_hash(other)
         for start in range(0, len(images), BLOCK):
             distance = np.bitwise_count(plain[start : start + BLOCK, None] ^ hashes[None, start:])  # B N-start
-            first, second = np.nonzero(np.triu(distance <= max_distance, 1))
-            first, second = first + start, second + start
-            correlation = np.einsum("pd,pd->p", vectors[first], others[second])
-            found.append(np.stack([first, second], axis=1)[correlation >= min_correlation])
+            pairs = np.argwhere(np.triu(distance <= MAX_DISTANCE, 1)) + start
+            for some in np.split(pairs, range(CHUNK, len(pairs), CHUNK)):
+                first, second = _standardised(images[some[:, 0]]), _standardised(other[some[:, 1]])
+                found.append(some[np.einsum("pd,pd->p", first, second) >= MIN_CORRELATION])
     return np.unique(np.concatenate(found), axis=0)
 
 
@@ -118,9 +100,13 @@ def perceptual_hash(images: np.ndarray) -> np.ndarray:
     of the 8×8 lowest frequencies of the cosine transform: is it above their median? The mean brightness is left out
     of the median.
     """
-    low = dctn(images.astype(np.float32), axes=(1, 2), norm="ortho")[:, :8, :8].reshape(len(images), 64)
-    bits = low > np.median(low[:, 1:], axis=1, keepdims=True)
-    return np.packbits(bits, axis=1).view(np.uint64)[:, 0]
+    hashes = np.empty(len(images), np.uint64)
+    for start in range(0, len(images), CHUNK):
+        some = images[start : start + CHUNK].astype(np.float32)
+        low = dctn(some, axes=(1, 2), norm="ortho")[:, :8, :8].reshape(len(some), 64)
+        bits = low > np.median(low[:, 1:], axis=1, keepdims=True)
+        hashes[start : start + CHUNK] = np.packbits(bits, axis=1).view(np.uint64)[:, 0]
+    return hashes
 
 
 def _standardised(images: np.ndarray) -> np.ndarray:
@@ -136,14 +122,11 @@ def groups(photos: Sequence[str], pairs: np.ndarray) -> np.ndarray:
     Groups are numbered by first appearance.
     """
     size = len(photos)
-    names, _ = pd.factorize(np.asarray(photos, dtype=object))
-    first_of_name = np.full(names.max(initial=-1) + 1, size)
-    np.minimum.at(first_of_name, names, np.arange(size))
-    start = np.concatenate([np.arange(size), pairs[:, 0]])
-    end = np.concatenate([first_of_name[names], pairs[:, 1]])
-    graph = coo_array((np.ones(len(start), bool), (start, end)), shape=(size, size))
+    names, unique = pd.factorize(np.asarray(photos, dtype=object))
+    start, end = np.concatenate([np.arange(size), pairs[:, 0]]), np.concatenate([size + names, pairs[:, 1]])
+    graph = coo_array((np.ones(len(start), bool), (start, end)), shape=(size + len(unique), size + len(unique)))
     _, label = connected_components(graph, directed=False)
-    return pd.factorize(label)[0].astype(np.int64)
+    return pd.factorize(label[:size])[0].astype(np.int64)
 
 
 def strata(source: Sequence[str], width: np.ndarray, height: np.ndarray, *, bins: int = 3) -> np.ndarray:
@@ -177,10 +160,9 @@ def assign_folds(group: np.ndarray, stratum: np.ndarray, folds: Sequence[int], s
 
 
 def check_folds(group: np.ndarray, fold: np.ndarray, folds: Sequence[int]) -> None:
-    """Raise a UserError that names every group in more than one fold, every fold without faces, every unknown fold."""
+    """Raise a UserError that names every fold without faces and every group in more than one fold."""
     table = pd.DataFrame({"group": group, "fold": fold})
     problems = [f"fold {name} has no faces; name fewer folds in split.folds" for name in folds if name not in set(fold)]
-    problems += [f"fold {name} is not in split.folds" for name in sorted(set(map(int, fold)) - set(folds))]
     for name, rows in table[table.groupby("group").fold.transform("nunique") > 1].groupby("group"):
         where = ", ".join(map(str, sorted(rows.fold.unique())))
         problems.append(f"group {name} crosses folds {where}: faces {', '.join(map(str, rows.index))}")
@@ -202,19 +184,13 @@ def split_faces(
 ) -> pd.DataFrame:
     """Make the fold table of a crop store: `face`, `group` and `fold`, with no group in two folds.
 
-    Args:
-        store: the train part.
-        folds, seed: see `assign_folds`.
-        photo_pattern: see `photo_names`.
-        near_duplicates: whether identical and mirrored pictures, found by content, are kept together too.
+    See `assign_folds` and `photo_names`; with `near_duplicates`, pictures that are alike by content stay together, too.
     """
-    faces = store.faces
-    longer = faces[["width", "height"]].max(axis=1)
-    box = float((longer * np.sqrt(np.abs(np.linalg.det(store.affines[:, :, :2])))).median())  # in stored-crop px
-    centre = min(1.0, box / store.crops.shape[1])
-    pairs = np.empty((0, 2), np.int64)
+    faces, pairs = store.faces, np.empty((0, 2), np.int64)
     if near_duplicates:
-        pairs = near_duplicate_pairs(store.photos, store.crops, centre=centre)
+        longer = faces[["width", "height"]].max(axis=1)
+        box = float((longer * np.sqrt(np.abs(np.linalg.det(store.affines[:, :, :2])))).median())  # in stored-crop px
+        pairs = near_duplicate_pairs(store.photos, store.crops, centre=min(1.0, box / store.crops.shape[1]))
     group = groups(photo_names(faces.image, photo_pattern), pairs)
     fold = assign_folds(group, strata(faces.source, faces.width, faces.height), folds, seed)
     check_folds(group, fold, folds)

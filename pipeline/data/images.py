@@ -13,12 +13,7 @@ from joblib import Parallel, delayed
 
 @dataclass(frozen=True)
 class Images:
-    """Images by the names that annotations give them.
-
-    Attributes:
-        root: folder that the names are relative to.
-        inside: name → (H, W) uint8 grey picture, for images without a file of their own.
-    """
+    """Images by their names relative to `root`; `inside`: name → (H, W) uint8 grey, for those without a file."""
 
     root: Path
     inside: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -38,11 +33,7 @@ class Images:
         return np.nan, np.nan, "unreadable" if (self.root / image).is_file() else "missing"
 
     def sizes(self, images: Sequence[str], jobs: int = -1) -> tuple[np.ndarray, list[str]]:
-        """Measure N images, each different one decoded once, by `jobs` threads.
-
-        Returns:
-            (N, 2) float64 width and height, NaN where there is no image; and N reasons, "" where nothing is wrong.
-        """
+        """Measure N images, each different one once, by `jobs` threads: (N, 2) float64, and N reasons, see `look`."""
         rows, names = pd.factorize(np.asarray(images, dtype=object))
         looks = Parallel(n_jobs=jobs, prefer="threads")(delayed(self.look)(name) for name in names)
         size = np.array([look[:2] for look in looks], float).reshape(-1, 2)

@@ -61,9 +61,16 @@ class CropStore:
         """(N, 2, 3) float64, image → input."""
         return geometry.compose(geometry.translation(-self.border, -self.border), self.affines)
 
+    @property
+    def truth(self) -> np.ndarray:
+        """The keypoints of a part that must have them; a UserError where it has not."""
+        if self.keypoints is None:
+            raise UserError("the faces of this part have no points; train on a part with points")
+        return self.keypoints
+
     def points_crop(self, rows: np.ndarray) -> np.ndarray:
         """Map the keypoints of M faces to crop pixels: (M, K, 2) float32, NaN where missing."""
-        return geometry.transform(self.affines[rows], self.keypoints[rows]).astype(np.float32)
+        return geometry.transform(self.affines[rows], self.truth[rows]).astype(np.float32)
 
     @classmethod
     def open(cls, folder: Path) -> "CropStore":

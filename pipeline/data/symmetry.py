@@ -3,6 +3,8 @@
 Legend: N faces, K points, (N, K, 2) in image pixels, NaN where missing. Inside, a point is a complex number x + iy.
 """
 
+from itertools import combinations
+
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
@@ -31,15 +33,6 @@ def mean_shape(keypoints: np.ndarray) -> np.ndarray:
     return np.stack([mean.real, mean.imag], -1)
 
 
-def infer_pairs(keypoints: np.ndarray) -> np.ndarray:
-    """Infer the flip indices (K,) int64 of labelled faces; points near the middle line are their own.
-
-    The mean face is mirrored about the line that fits best, and its points are matched to those of the mirror image
-    at the least sum of squared distances. The result is an involution.
-    """
-    return _match(mean_shape(keypoints))[0]
-
-
 def mirror_problems(keypoints: np.ndarray, skeleton: Skeleton) -> list[str]:
     """Check the skeleton's pairs against labelled faces; return a message a pair, none where they agree.
 
@@ -52,7 +45,7 @@ def mirror_problems(keypoints: np.ndarray, skeleton: Skeleton) -> list[str]:
         return []
     shape = mean_shape(keypoints)
     flip_indices, mirrored = _match(shape)
-    given, best = (_distance(mirrored, shape[flip]) for flip in (skeleton.flip, flip_indices))
+    given, best = (np.sqrt(np.square(mirrored - shape[flip]).sum(-1)) for flip in (skeleton.flip, flip_indices))
     if np.sqrt(finite_mean(np.square(best))) > SYMMETRIC:
         return []
     wrong = (skeleton.flip != flip_indices) & (given > best + TOLERANCE)
@@ -64,7 +57,7 @@ def mirror_problems(keypoints: np.ndarray, skeleton: Skeleton) -> list[str]:
         return [f"the skeleton has no left/right pairs, but the mean face has {len(inferred)}; {copy}"]
     labels = [f"{point} ({name})" if name != str(point) else name for point, name in enumerate(skeleton.names)]
     problems = []
-    for pair in sorted({tuple(sorted({point, int(skeleton.flip[point])})) for point in np.flatnonzero(wrong)}):
+    for pair in sorted({tuple(sorted({int(point), int(skeleton.flip[point])})) for point in np.flatnonzero(wrong)}):
         found = " and ".join(f"{labels[point]} mirrors onto {labels[flip_indices[point]]}" for point in pair)
         claim = f"points {labels[pair[0]]} and {labels[pair[1]]} are a pair" if len(pair) == 2 else (
             f"point {labels[pair[0]]} is its own mirror image")
@@ -73,7 +66,11 @@ def mirror_problems(keypoints: np.ndarray, skeleton: Skeleton) -> list[str]:
 
 
 def _match(shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the flip indices (K,) of a mean face, and (K, 2) where the mirror image of each point lies."""
+    """Return the flip indices (K,) of a mean face, and (K, 2) where the mirror image of each point lies.
+
+    The face is mirrored about the line that fits best, and its points are matched to those of the mirror image at the
+    least sum of squared distances; points near the middle line are their own.
+    """
     flip_indices, mirrored = np.arange(len(shape)), np.full_like(shape, np.nan)
     seen = np.flatnonzero(np.isfinite(shape).all(-1))
     points = shape[seen, 0] + 1j * shape[seen, 1]
@@ -101,34 +98,18 @@ def _match_about(points: np.ndarray, angle: float) -> tuple[float, np.ndarray, n
 
 
 def _involution(cost: np.ndarray) -> np.ndarray:
-    """(K,) the cheapest assignment for a symmetric cost (K, K), each of its longer cycles cut into pairs.
+    """(K,) the cheapest assignment for a symmetric cost (K, K).
 
-    Linear assignment alone may answer i → j → k → i. Cut at its best place such a cycle costs least as pairs, with
-    one point left alone where it is odd.
+    Linear assignment alone may answer i → j → k → i; the points of such a cycle are paired, the cheapest pair first.
     """
-    _, assigned = linear_sum_assignment(cost)
-    flip, done = np.arange(len(cost)), set()
-    for start in range(len(cost)):
-        cycle = [start]
-        while assigned[cycle[-1]] != start:
-            cycle.append(int(assigned[cycle[-1]]))
-        if start in done or len(cycle) == 1:
-            continue
-        done.update(cycle)
-        turns = [cycle[cut:] + cycle[:cut] for cut in range(len(cycle))]
-        best = min(turns, key=lambda turn: sum(2 * cost[a, b] for a, b in _couples(turn))
-                   + sum(cost[one, one] for one in turn[len(turn) // 2 * 2 :]))
-        for first, second in _couples(best):
-            flip[first], flip[second] = second, first
+    _, flip = linear_sum_assignment(cost)
+    rest = {int(point) for point in np.flatnonzero(flip[flip] != np.arange(len(cost)))}
+    for first, second in sorted(combinations(sorted(rest), 2), key=lambda pair: cost[pair]):
+        if {first, second} <= rest:
+            flip[[first, second]] = second, first
+            rest -= {first, second}
+    flip[list(rest)] = list(rest)
     return flip
-
-
-def _couples(run: list[int]) -> list[tuple[int, int]]:
-    return list(zip(run[::2], run[1::2], strict=False))
-
-
-def _distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.square(first - second).sum(-1))
 
 
 def _normalised(faces: np.ndarray) -> np.ndarray:

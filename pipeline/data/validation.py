@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,6 @@ class Report:
     """Findings in one annotation file.
 
     Attributes:
-        file: the annotation file.
         faces, images: how many were read.
         problems: what must be fixed, one message each: file, line, face, what is wrong.
         notes: what is unusual but valid → how often.
@@ -48,16 +48,16 @@ def validate_files(
         layout: how the annotations are read; its `num_points` is the skeleton's.
         jobs: joblib threads; −1 takes every core.
     """
-    reports = []
-    num_points = skeleton.num_points if skeleton else None
+    reports, num_points = [], skeleton.num_points if skeleton else None
     for name, labelled in ((train, True), (test, False)):
         if name is None:
             continue
         annotations, broken = formats.parse(root, name, replace(layout, num_points=num_points if labelled else None))
         report = validate(annotations, root, num_points, file=root / name, labelled=labelled, jobs=jobs)
-        problems = sorted([*broken, *report.problems], key=_place)
-        if labelled and skeleton:
-            problems += [f"{root / name}: {problem}" for problem in _pair_problems(annotations.keypoints, skeleton)]
+        problems, points = sorted([*broken, *report.problems], key=_place), annotations.keypoints
+        if labelled and skeleton and points is not None and points.shape[1] == skeleton.num_points:
+            seen = np.isfinite(points).all(axis=2).any(axis=1)
+            problems += [f"{root / name}: {problem}" for problem in mirror_problems(points[seen], skeleton)]
         reports.append(replace(report, problems=tuple(problems)))
     return reports
 
@@ -65,37 +65,22 @@ def validate_files(
 def validate(
     annotations: Annotations, root: Path, num_points: int | None, *, file: Path, labelled: bool = True, jobs: int = -1,
 ) -> Report:
-    """Check faces, and decode every image of theirs.
+    """Check N faces, and decode every image of theirs: see `validate_files`.
 
-    Args:
-        annotations: N faces; the index of `faces` is the number that messages give a face.
-        root: folder that `faces.image` is relative to.
-        num_points: K of the skeleton; None: any.
-        file: the annotation file, for messages.
-        labelled: whether every face must have points.
-        jobs: joblib threads; −1 takes every core.
+    The index of the faces is the number that messages give a face. With `labelled`, every face must have points.
     """
-    faces = annotations.faces
+    faces, points = annotations.faces, annotations.keypoints
     size, reasons = Images(root, annotations.images).sizes(faces.image, jobs)
-    points = annotations.keypoints
     if points is None:
         points = np.full((len(faces), 0, 2), np.nan, np.float32)
     check = _Checker(faces=faces, box=faces[BOX].to_numpy(float), size=size, points=points, file=file)
-    unreadable = [row for row in np.flatnonzero(~faces.image.duplicated()) if reasons[row]]
-    found = [*((row, f"image {root / faces.image.iloc[row]} is {reasons[row]}") for row in unreadable),
-             *check.boxes(), *check.points_wrong(num_points, labelled)]
-    problems = [check.message(row, text) for row, text in sorted(found, key=lambda item: item[0])]
-    problems = [*check.absent_points(num_points, labelled), *problems]
-    return Report(file=file, faces=len(faces), images=faces.image.nunique(), problems=tuple(problems),
-                  notes=check.notes())
-
-
-def _pair_problems(keypoints: np.ndarray | None, skeleton: Skeleton) -> list[str]:
-    """Check the left/right pairs against the faces; nothing where there are no faces with the skeleton's points."""
-    if keypoints is None or keypoints.shape[1] != skeleton.num_points:
-        return []
-    seen = np.isfinite(keypoints).all(axis=2).any(axis=1)
-    return mirror_problems(keypoints[seen], skeleton) if seen.any() else []
+    unreadable = [int(row) for row in np.flatnonzero(~faces.image.duplicated()) if reasons[row]]
+    found = [(row, f"image {root / faces.image.iloc[row]} is {reasons[row]}") for row in unreadable]
+    found = sorted([*found, *check.boxes(), *check.points_wrong(num_points, labelled)], key=lambda item: item[0])
+    problems = [f"{faces['where'].iloc[row]}: face {faces.index[row]} ({faces.image.iloc[row]}): {text}"
+                for row, text in found]
+    return Report(file=file, faces=len(faces), images=faces.image.nunique(), notes=check.notes(),
+                  problems=(*check.absent_points(num_points, labelled), *problems))
 
 
 def _place(problem: str) -> tuple[str, int]:
@@ -110,7 +95,7 @@ def _listed(indices: np.ndarray) -> str:
     return f"point{'s' if len(indices) > 1 else ''} {shown}"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class _Checker:
     """Faces as arrays: box (N, 4), size (N, 2) of the image, points (N, K, 2) with K = 0 where there are none."""
 
@@ -120,37 +105,36 @@ class _Checker:
     points: np.ndarray
     file: Path
 
-    @property
+    @cached_property
     def solid(self) -> np.ndarray:
         """(N,) whether the box has an area."""
         return np.isfinite(self.box).all(axis=1) & (self.box[:, 2:] > 0).all(axis=1)
 
-    def message(self, row: int, text: str) -> str:
-        face = self.faces.iloc[row]
-        return f"{face['where']}: face {self.faces.index[row]} ({face['image']}): {text}"
-
     def boxes(self) -> Iterator[tuple[int, str]]:
         """Yield rows and problems of boxes: not finite, without area, outside the image, twice."""
         low, high = self.box[:, :2], self.box[:, :2] + self.box[:, 2:]
+        finite = np.isfinite(self.box).all(axis=1)
         outside = self.solid & ((high <= 0) | (low >= self.size)).any(axis=1)
-        for row in np.flatnonzero(~np.isfinite(self.box).all(axis=1)):
-            yield row, "box is not finite"
-        for row in np.flatnonzero(np.isfinite(self.box).all(axis=1) & ~self.solid):
-            yield row, f"box without area: width {self.box[row, 2]:g}, height {self.box[row, 3]:g}"
-        for row in np.flatnonzero(outside):
-            (left, top), (width, height) = low[row], self.size[row]
-            yield row, f"box at {left:g}, {top:g} lies wholly outside the image of {width:g}×{height:g} px"
-        first = self.faces.groupby(["image", *BOX]).cumcount()
-        number = pd.Series(self.faces.index, self.faces.index)
-        original = number.groupby([self.faces[name] for name in ["image", *BOX]]).transform("first")
-        for row in np.flatnonzero(first > 0):
-            yield row, f"duplicate entry: same image and box as face {original.iloc[row]:.0f}"
+        original = self.faces.reset_index(names="face").groupby(["image", *BOX]).face.transform("first").to_numpy()
+        again = finite & self.faces.duplicated(["image", *BOX]).to_numpy()
+        for row, (left, top, width, height) in enumerate(self.box):
+            if not finite[row]:
+                yield row, "box is not finite"
+            elif not self.solid[row]:
+                yield row, f"box without area: width {width:g}, height {height:g}"
+            elif outside[row]:
+                size = "{:g}×{:g}".format(*self.size[row])
+                yield row, f"box at {left:g}, {top:g} lies wholly outside the image of {size} px"
+            if again[row]:
+                yield row, f"duplicate entry: same image and box as face {original[row]:.0f}"
 
     def points_wrong(self, num_points: int | None, labelled: bool) -> Iterator[tuple[int, str]]:
         """Yield rows and problems of points: none, too many, not finite, far from their box."""
         present = ~np.isnan(self.points).all(axis=2)  # N K
         broken = present & ~np.isfinite(self.points).all(axis=2)
-        distance, side = self._distance()
+        middle, side = self.box[:, :2] + (self.box[:, 2:] - 1) / 2, self.box[:, 2:].max(axis=1)
+        with np.errstate(invalid="ignore"):
+            distance = np.linalg.norm(self.points - middle[:, None], axis=2)  # N K
         far = self.solid[:, None] & ~broken & (distance > FAR * side[:, None])
         for row in range(len(self.points)):
             used = np.flatnonzero(present[row])
@@ -179,20 +163,14 @@ class _Checker:
     def notes(self) -> dict[str, int]:
         """Count what is unusual but valid, in faces (in images, where it says so)."""
         low, high = self.box[:, :2], self.box[:, :2] + self.box[:, 2:]
-        apart = self.points < low[:, None] - 0.5, self.points > high[:, None] - 0.5
-        image = self.points < -0.5, self.points > self.size[:, None] - 0.5
+        apart = (self.points < low[:, None] - 0.5) | (self.points > high[:, None] - 0.5)
+        outside = (self.points < -0.5) | (self.points > self.size[:, None] - 0.5)
         missing = np.isnan(self.points).any(axis=2)
         return {
             "box over the edge of the image": int((self.solid & ((low < 0) | (high > self.size)).any(axis=1)).sum()),
             "box not square": int((self.solid & (self.box[:, 2] != self.box[:, 3])).sum()),
-            "points outside the box": int((apart[0] | apart[1]).any(axis=(1, 2)).sum()),
-            "points outside the image": int((image[0] | image[1]).any(axis=(1, 2)).sum()),
+            "points outside the box": int(apart.any(axis=(1, 2)).sum()),
+            "points outside the image": int(outside.any(axis=(1, 2)).sum()),
             "some points missing": int((missing.any(axis=1) & ~missing.all(axis=1)).sum()),
             "images with several faces": int((self.faces.image.value_counts() > 1).sum()),
         }
-
-    def _distance(self) -> tuple[np.ndarray, np.ndarray]:
-        """(N, K) distance of the points from the middle of their box (NaN for missing ones), and (N,) box sizes."""
-        middle = self.box[:, :2] + (self.box[:, 2:] - 1) / 2
-        with np.errstate(invalid="ignore"):
-            return np.linalg.norm(self.points - middle[:, None], axis=2), self.box[:, 2:].max(axis=1)

@@ -1,5 +1,7 @@
 """Aligned crops: upright and of one size whatever the photo, placed by predicted points alone."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -39,7 +41,7 @@ def test_mean_face_of_turned_faces_is_upright_symmetric_and_of_size_one():
 def test_align_affine_of_any_face_lays_it_on_the_reference(degrees, scale):
     reference = mean_face(FACE[None] * 10, FLIP_INDICES)
     points = turned(degrees, scale, (-70, 300))
-    affine = align_affine(points[None], reference, size=65, margin=1.5)
+    affine = align_affine(points[None], reference, replace(CROP, size=65, margin=1.5))
     found = geometry.transform(affine, points[None])[0]
     box = found.max(0) - found.min(0)
     assert box.max() == pytest.approx(65 / 1.5)
@@ -50,7 +52,7 @@ def test_align_affine_of_any_face_lays_it_on_the_reference(degrees, scale):
 
 
 def test_align_affine_of_points_that_coincide_is_finite():
-    affine = align_affine(np.full((1, 5, 2), 7.0), mean_face(FACE[None] * 10, FLIP_INDICES), size=32, margin=1.0)
+    affine = align_affine(np.full((1, 5, 2), 7.0), mean_face(FACE[None] * 10, FLIP_INDICES), CROP)
     assert np.isfinite(affine).all() and np.linalg.det(affine[0, :, :2]) > 0
 
 

@@ -101,7 +101,7 @@ def test_csv_with_another_number_of_points_is_one_problem(tmp_path):
 def test_csv_of_another_encoding_or_missing_says_so(tmp_path):
     (tmp_path / "f.csv").write_bytes("a.jpg,1,2\nä.jpg,1,2\n".encode("latin-1"))
     assert csv_points.parse(tmp_path / "f.csv")[1] == [
-        f"{tmp_path}/f.csv:1: is not text in UTF-8, here or soon after; save as UTF-8"]
+        f"{tmp_path}/f.csv:2: is not text in UTF-8; CSV is expected"]
     assert csv_points.parse(tmp_path / "g.csv")[1] == [
         f"{tmp_path}/g.csv: cannot be read (No such file or directory); check the path"]
 

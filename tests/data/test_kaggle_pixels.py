@@ -45,17 +45,17 @@ def test_kaggle_with_problems_names_file_line_and_face(tmp_path):
     found, wrong = read(tmp_path, HEADER + "\n".join(rows) + "\n", 2)
     whole = "Image: whole numbers from 0 to 255 with one space between them are expected"
     assert wrong == [
-        "training.csv:2: face 0: Image: pixel 3 is 256, but 255 is white",
-        "training.csv:3: face 1: Image: 3 pixels are no square",
-        f"training.csv:4: face 2: {whole}",
-        f"training.csv:5: face 3: {whole}",
-        "training.csv:6: face 4: 6 fields, but the header has 5",
-        f"training.csv:7: face 5: {whole}",
-        f"training.csv:8: face 6: {whole}",
-        f"training.csv:9: face 7: {whole}",
-        "training.csv:10: face 8: nose_tip: x is missing, the other is not",
-        "training.csv:11: face 9: nose_tip: x='x' is not a number of pixels",
-        "training.csv:11: face 9: nose_tip: y='inf' is not a number of pixels",
+        "training.csv:2: face 0 (training/1): Image: pixel 3 is 256, but 255 is white",
+        "training.csv:3: face 1 (training/2): Image: 3 pixels are no square",
+        f"training.csv:4: face 2 (training/3): {whole}",
+        f"training.csv:5: face 3 (training/4): {whole}",
+        "training.csv:6: face 4 (1): 6 fields, but the first row has 5",
+        f"training.csv:7: face 5 (training/6): {whole}",
+        f"training.csv:8: face 6 (training/7): {whole}",
+        f"training.csv:9: face 7 (training/8): {whole}",
+        "training.csv:10: face 8 (training/9): nose_tip: x is missing, the other is not",
+        "training.csv:11: face 9 (training/10): nose_tip: x='x' is not a number of pixels",
+        "training.csv:11: face 9 (training/10): nose_tip: y='inf' is not a number of pixels",
     ]
     assert found.faces.index.tolist() == [10] and list(found.images) == ["training/11"]
 
@@ -65,8 +65,8 @@ def test_kaggle_with_problems_names_file_line_and_face(tmp_path):
     ("a_x,Image\n1,2\n", "training.csv:1: point 'a' has no column for its y"),
     (HEADER, "training.csv:1: has a header, but no faces"),
     ("", "training.csv: is empty; CSV is expected"),
-    ("ImageId,Image\n1,1\n1,2\n", "training.csv:3: face 1: ImageId '1' comes twice"),
-    ("ImageId,Image\n../1,1\n", "training.csv:2: face 0: ImageId '../1' is not a number"),
+    ("ImageId,Image\n1,1\n1,2\n", "training.csv:3: face 1 (training/1): ImageId '1' comes twice"),
+    ("ImageId,Image\n../1,1\n", "training.csv:2: face 0 (training/../1): ImageId '../1' is not a number"),
     (HEADER + f"1,2,3,4,{'1' * 140_000}\n", "training.csv:2: broken CSV (field larger than field limit (131072))"),
 ])
 def test_kaggle_with_an_invalid_file_says_why(tmp_path, text, expected):

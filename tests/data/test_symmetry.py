@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 
 from pipeline.data.annotations import dlib_xml
-from pipeline.data.symmetry import _involution, infer_pairs, mean_shape, mirror_problems
+from pipeline.data.symmetry import _involution, _match, mean_shape, mirror_problems
 from pipeline.keypoints.skeleton import SKELETONS, make_skeleton
 from pipeline.synthetic.head import Camera, make_head, project_points, template
 from tests.conftest import DATA
 
 IBUG, IMM = SKELETONS["ibug68"], SKELETONS["imm58"]
+
+
+def infer_pairs(keypoints: np.ndarray) -> np.ndarray:
+    return _match(mean_shape(keypoints))[0]
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 import numpy as np
 import pandas as pd
 
 BOX = ["left", "top", "width", "height"]
+NO_BOX = (float("nan"),) * 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,21 +55,38 @@ class Layout:
 ANY = Layout()
 
 
-def tabulate(
-    rows: Sequence[tuple], keypoints: Sequence[np.ndarray] | np.ndarray | None,
-    images: Mapping[str, np.ndarray] | None = None,
-) -> Annotations:
-    """Build annotations from what a reader has collected.
-
-    Args:
-        rows: face number, image, left, top, width, height, where.
-        keypoints: (K, 2) of each row; None where the file has no points.
-        images: see `Annotations`.
-    """
+def tabulate(rows: Sequence[tuple], keypoints: Sequence | np.ndarray | None) -> Annotations:
+    """Build annotations from rows (face number, image, left, top, width, height, where) and their points (K, 2)."""
     face, image, *box, where = zip(*rows, strict=True) if rows else [()] * 7
     faces = pd.DataFrame(np.stack(box, axis=1).astype(np.float64), columns=BOX, index=np.asarray(face, np.int64))
     faces.insert(0, "image", np.array(image, object))
     faces["where"] = np.array(where, object)
     if keypoints is not None:
         keypoints = np.asarray(keypoints, np.float32) if rows else np.empty((0, 0, 2), np.float32)
-    return Annotations(faces=faces, keypoints=keypoints, images=images or {})
+    return Annotations(faces=faces, keypoints=keypoints)
+
+
+class Faces:
+    """Faces and problems, as a reader meets them; the first good face sets the number of points where none is given."""
+
+    def __init__(self, num_points: int | None, problems: Sequence[str] = ()) -> None:
+        self.num_points, self.problems, self.count = num_points, list(problems), 0
+        self.rows: list[tuple] = []
+        self.points: list = []
+
+    def add(
+        self, where: str, image: str, points: Sequence | np.ndarray, box: Sequence[float] = NO_BOX, *,
+        reasons: Sequence[str] = (), problems: Sequence[str] = (),
+    ) -> None:
+        """Take the next face of the file, unless it has problems: `reasons`, to be told with the face, or messages."""
+        told = [f"{where}: face {self.count} ({image[:80]}): {reason}" for reason in reasons]
+        self.problems += [*problems, *told]
+        if not reasons and not problems:
+            self.num_points = len(points)
+            self.rows.append((self.count, PurePosixPath(image).as_posix(), *box, where))
+            self.points.append(points)
+        self.count += 1
+
+    def result(self, labelled: bool = True) -> tuple[Annotations, list[str]]:
+        """Return what every reader does: the faces, without keypoints unless `labelled`, and the problems."""
+        return tabulate(self.rows, self.points if labelled else None), self.problems

@@ -13,60 +13,48 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.annotations import Annotations, tabulate
-from pipeline.data.annotations.fields import NO_BOX, count_problem, numbers, path_problem, read_text
-from pipeline.data.annotations.folder import list_files
+from pipeline.data.annotations import Annotations
+from pipeline.data.annotations.fields import NO_POINTS, count_problem, numbers, path_problem, read_text
+from pipeline.data.annotations.folder import read_files
 from pipeline.data.images import Images
 
 
 def parse(root: Path, name: str, num_points: int | None = None) -> tuple[Annotations, list[str]]:
     """Read a data set of .asf files and the sizes of their images, which lie in the folder of their file."""
-    files, problems = list_files(root, name, ".asf")
-    rows, points = [], []
-    for face, file in enumerate(files):
-        relative, host, line, wrong = parse_points(root / file, num_points)
-        image = (Path(file).parent / host).as_posix()
-        width, height, reason = (0, 0, "") if wrong else Images(root).look(image)
-        wrong += [f"{root / file}:{line}: image {root / image} is {reason}"] if reason else []
-        problems += wrong
-        if not wrong:
-            num_points = len(relative)
-            rows.append((face, image, *NO_BOX, f"{root / file}:{line}"))
-            points.append(relative * [width, height] - 0.5)
-    return tabulate(rows, points), problems
+    return read_files(root, name, ".asf", num_points, _read_file)
 
 
-def parse_points(path: Path, num_points: int | None = None) -> tuple[np.ndarray, str, int, list[str]]:
-    """Read one file.
+def _read_file(root: Path, file: str, num_points: int | None) -> tuple[str, np.ndarray, int, list[str]]:
+    points, host, line, problems = _parse(root / file, num_points)
+    image, size = (Path(file).parent / host).as_posix(), [0.0, 0.0]
+    if not problems:
+        *size, reason = Images(root).look(image)
+        problems = [f"{root / file}:{line}: image {root / image} is {reason}"] if reason else []
+    return image, points * size - 0.5, line, problems
 
-    Returns:
-        Its points as they stand there, (K, 2) float64 relative to the image; the name of the image; the line of that
-        name; the problems.
-    """
+
+def _parse(path: Path, num_points: int | None) -> tuple[np.ndarray, str, int, list[str]]:
+    """Read points (K, 2) relative to the image, the name of the image, its line, and the problems."""
     text, problems = read_text(path, ".asf", encoding="latin-1")
     if problems:
-        return np.empty((0, 2)), "", 1, problems
+        return NO_POINTS, "", 1, problems
     lines = [(line, content.strip()) for line, content in enumerate(text.split("\n"), 1)]
-    lines = [(line, content) for line, content in lines if content and not content.startswith("#")] or [(1, "")]
-    (first, size), *rest = lines
+    (first, size), *rest = [(line, content) for line, content in lines if content[:1] not in ("", "#")] or [(1, "")]
     if not size.isascii() or not size.isdigit() or len(size) > 9:
-        return np.empty((0, 2)), "", first, [f"{path}:{first}: {size[:40]!r} is not a number of points"]
+        return NO_POINTS, "", first, [f"{path}:{first}: {size[:40]!r} is not a number of points"]
     if reason := count_problem(int(size), num_points):
-        return np.empty((0, 2)), "", first, [f"{path}:{first}: {reason}"]
+        return NO_POINTS, "", first, [f"{path}:{first}: {reason}"]
     shape, host = rest[: int(size)], rest[int(size) :]
-    points = []
-    for index, (line, content) in enumerate(shape):
-        values, wrong = _point(content.split(), index)
-        problems += [f"{path}:{line}: {reason}" for reason in wrong]
-        points.append(values)
+    found = [_point(content.split(), index) for index, (_, content) in enumerate(shape)]
+    problems = [f"{path}:{line}: {reason}" for (line, _), (_, wrong) in zip(shape, found, strict=True)
+                for reason in wrong]
     if len(host) != 1:
-        where = lines[-1][0] if not host else host[1][0]
-        problems.append(f"{path}:{where}: after {size} points {len(host)} lines follow, but the image's name is "
-                        "expected")
-        return np.empty((0, 2)), "", where, problems
+        where = host[1][0] if host else [(first, size), *rest][-1][0]
+        message = f"after {size} points {len(host)} lines follow, but the image's name is expected"
+        return NO_POINTS, "", where, [*problems, f"{path}:{where}: {message}"]
     (line, image), = host
     problems += [f"{path}:{line}: {reason}"] if (reason := path_problem(image)) else []
-    return np.array(points, np.float64).reshape(-1, 2), image, line, problems
+    return np.array([point for point, _ in found], np.float64).reshape(-1, 2), image, line, problems
 
 
 def _point(cells: list[str], index: int) -> tuple[list[float], list[str]]:

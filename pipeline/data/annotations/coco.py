@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.data.annotations import Annotations, tabulate
-from pipeline.data.annotations.fields import MAX_PIXEL, NO_BOX, count_problem, path_problem, read_text
+from pipeline.data.annotations import NO_BOX, Annotations, Faces
+from pipeline.data.annotations.fields import MAX_PIXEL, NO_POINTS, count_problem, path_problem, read_text
 
 
 def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[str]]:
@@ -21,22 +21,18 @@ def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[
     content, problems = _load(path)
     images, wrong = _images(content.get("images", []))
     problems += [f"{path}: {reason}" for reason in wrong]
-    if not content.get("annotations"):
-        rows = [(face, name, *NO_BOX, f"{path}: images[{position}]")
-                for face, (position, name) in enumerate(images.values())]
-        return tabulate(rows, None), problems or ([] if rows else [f"{path}: has no images and no annotations"])
-    rows, points, face = [], [], -1
-    for position, record in enumerate(content["annotations"]):
-        if isinstance(record, dict) and record.get("iscrowd") == 1:
-            continue
-        face += 1
-        image, box, found, wrong = _annotation(record, images, num_points)
-        problems += [f"{path}: annotations[{position}]: face {face} ({image[:80]}): {reason}" for reason in wrong]
-        if not wrong:
-            num_points = len(found)
-            rows.append((face, image, *box, f"{path}: annotations[{position}]"))
-            points.append(found)
-    return tabulate(rows, points), problems
+    faces = Faces(num_points, problems)
+    records = content.get("annotations") or []
+    for position, record in enumerate(records):
+        if not isinstance(record, dict) or record.get("iscrowd") != 1:
+            image, box, points, reasons = _annotation(record, images, faces.num_points)
+            faces.add(f"{path}: annotations[{position}]", image, points, box, reasons=reasons)
+    if not records:
+        for position, name in images.values():
+            faces.add(f"{path}: images[{position}]", name, NO_POINTS)
+        if not faces.count and not faces.problems:
+            faces.problems.append(f"{path}: has no images and no annotations")
+    return faces.result(labelled=bool(records))
 
 
 def _load(path: Path) -> tuple[dict, list[str]]:
@@ -57,9 +53,10 @@ def _load(path: Path) -> tuple[dict, list[str]]:
     return content, []
 
 
-def _images(records: list) -> tuple[dict[int | str, tuple[int, str]], list[str]]:
+def _images(records: list) -> tuple[dict[Any, tuple[int, str]], list[str]]:
     """Map id → position in the file and path of each image; return the problems, too."""
-    found, problems = {}, []
+    found: dict[Any, tuple[int, str]] = {}
+    problems = []
     for position, record in enumerate(records):
         record = record if isinstance(record, dict) else {}
         key, name = record.get("id"), record.get("file_name")
@@ -74,17 +71,19 @@ def _images(records: list) -> tuple[dict[int | str, tuple[int, str]], list[str]]
     return found, problems
 
 
-def _annotation(record: Any, images: dict, num_points: int | None) -> tuple[str, tuple, np.ndarray, list[str]]:
+def _annotation(
+    record: Any, images: dict[Any, tuple[int, str]], num_points: int | None,
+) -> tuple[str, tuple, np.ndarray, list[str]]:
     """Read image, box and points (K, 2) of one annotation; return the problems, too."""
     record, problems = record if isinstance(record, dict) else {}, []
     key, values, box = record.get("image_id"), record.get("keypoints"), record.get("bbox", [])
-    image = images[key][1] if _is_id(key) and key in images else "?"
+    _, image = images.get(key, (0, "?")) if _is_id(key) else (0, "?")
     if image == "?":
         problems.append(f"image_id {str(key)[:40]!r} is not among the images")
     if not isinstance(box, list) or len(box) not in (0, 4) or not all(map(_is_pixel, box)):
         problems.append("bbox is not left, top, width, height in pixels")
     if not isinstance(values, list) or not values or len(values) % 3:
-        return image, NO_BOX, np.empty((0, 2)), [*problems, "keypoints are not x, y, v of each point"]
+        return image, NO_BOX, NO_POINTS, [*problems, "keypoints are not x, y, v of each point"]
     if reason := count_problem(len(values) // 3, num_points):
         problems.append(reason)
     points = []
@@ -97,7 +96,7 @@ def _annotation(record: Any, images: dict, num_points: int | None) -> tuple[str,
         else:
             points.append((x, y) if seen else (np.nan, np.nan))
     if problems:
-        return image, NO_BOX, np.empty((0, 2)), problems
+        return image, NO_BOX, NO_POINTS, problems
     return image, tuple(map(float, box)) if box else NO_BOX, np.array(points, np.float64), []
 
 

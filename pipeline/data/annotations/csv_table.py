@@ -1,74 +1,111 @@
-"""CSV tables with two columns a point, as `csv_points` and `kaggle_pixels` read them."""
+"""CSV tables with one face a row and two columns a point, as `csv_points` and `kaggle_pixels` read them."""
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.common.errors import UserError
-from pipeline.data.annotations.fields import number
+from pipeline.data.annotations import NO_BOX, Annotations, Faces, tabulate
+from pipeline.data.annotations.fields import count_problem, number, numbers, read_text
 
 SUFFIX = re.compile(r"(?i)(?P<point>.+?)[_. ](?P<axis>[xy])")  # nose_x
 PREFIX = re.compile(r"(?i)(?P<axis>[xy])[_. ]?(?P<point>\d+)")  # x7
+MISSING = {"", "nan"}
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows of a file that are not blank, each with its line number.
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Where a row has what; `header` says whether the first row holds names.
 
-    Raises:
-        UserError: the file cannot be read, is not UTF-8, or its quotes are broken; on the way, after good rows.
+    Attributes:
+        box: columns of left, top, width, height; empty where there is none.
+        points: name, column of x and column of y of each point.
+        image: row number, from 0, and cells → name of the image, and the problems.
     """
-    line = 0
-    try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            for row in reader:
-                line = reader.line_num
-                if any(cell.strip() for cell in row):
-                    yield line, row
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}:{line + 1}: is not text in UTF-8, here or soon after; save as UTF-8") from None
-    except csv.Error as error:
-        raise UserError(f"{path}:{line + 1}: broken CSV ({error})") from None
-    if not line:
-        raise UserError(f"{path}: is empty; CSV is expected")
+
+    header: bool
+    box: tuple[int, ...] = ()
+    points: list[tuple[str, int, int]]
+    image: Callable[[int, list[str]], tuple[str, list[str]]]
 
 
-def pair_columns(names: Sequence[str]) -> tuple[list[str], list[tuple[int, int]], list[str]]:
-    """Find the points of a header: the point and axis of each column by its name, or by turns where none tells.
-
-    Returns:
-        The names of the points; the columns of their x and y, as indices into `names`; the problems.
-    """
-    matches = [SUFFIX.fullmatch(name.strip()) or PREFIX.fullmatch(name.strip()) for name in names]
-    if not any(matches):
-        problems = [f"{len(names)} columns of points; as many x as y are expected"] if len(names) % 2 else []
-        pairs = [] if problems else list(zip(range(0, len(names), 2), range(1, len(names), 2), strict=True))
-        return [f"point {index}" for index in range(len(pairs))], pairs, problems
-    columns: dict[str, dict[str, int]] = {}
-    problems = []
-    for column, (name, match) in enumerate(zip(names, matches, strict=True)):
-        if match is None:
-            problems.append(f"column {name[:40]!r} is neither a point's x nor y; remove it")
-        elif match["axis"].lower() in columns.setdefault(match["point"], {}):
-            problems.append(f"column {name[:40]!r} comes twice")
+def read_table(
+    path: Path, num_points: int | None, find_columns: Callable[[list[str]], tuple[Columns, list[str]]],
+) -> tuple[Annotations, list[str]]:
+    """Read one file whose columns are found by its first row: see `formats.Reader`."""
+    rows, problems = _read_rows(path)
+    if not rows:
+        return tabulate([], None), problems
+    line, first = rows[0]
+    columns, reasons = find_columns(first)
+    if not reasons and columns.points and (reason := count_problem(len(columns.points), num_points)):
+        reasons = [reason]
+    if reasons:
+        return tabulate([], None), [f"{path}:{line}: {reason}" for reason in reasons]
+    faces = Faces(num_points)
+    for line, cells in rows[columns.header :]:
+        if len(cells) == len(first):
+            image, reasons = columns.image(faces.count, cells)
+            box, points, wrong = _read_row(cells, columns)
+            faces.add(f"{path}:{line}", image, points, box, reasons=[*reasons, *wrong])
         else:
-            columns[match["point"]][match["axis"].lower()] = column
-    for point, axes in columns.items():
+            reasons = [f"{len(cells)} fields, but the first row has {len(first)}"]
+            faces.add(f"{path}:{line}", cells[0], [], reasons=reasons)
+    if not faces.count and not problems:
+        problems = [f"{path}:1: has a header, but no faces"]
+    faces.problems += problems
+    return faces.result(labelled=bool(columns.points))
+
+
+def find_points(cells: Sequence[str], columns: Sequence[int]) -> tuple[list[tuple[str, int, int]], list[str]]:
+    """Find points in some columns, by their names, or by turns where none tells: `Columns.points`, and the problems."""
+    matches = [SUFFIX.fullmatch(cells[column].strip()) or PREFIX.fullmatch(cells[column].strip()) for column in columns]
+    if not any(matches):
+        problems = [f"{len(columns)} columns of points; as many x as y are expected"] if len(columns) % 2 else []
+        pairs = zip(columns[::2], columns[1::2], strict=False)
+        return [(f"point {index}", x, y) for index, (x, y) in enumerate(pairs)], problems
+    found: dict[str, dict[str, int]] = {}
+    problems = []
+    for column, match in zip(columns, matches, strict=True):
+        if match is None:
+            problems.append(f"column {cells[column][:40]!r} is neither a point's x nor y; remove it")
+        elif match["axis"].lower() in found.setdefault(match["point"], {}):
+            problems.append(f"column {cells[column][:40]!r} comes twice")
+        else:
+            found[match["point"]][match["axis"].lower()] = column
+    for point, axes in found.items():
         problems += [f"point {point[:40]!r} has no column for its {axis}" for axis in "xy" if axis not in axes]
-    return list(columns), [] if problems else [(axes["x"], axes["y"]) for axes in columns.values()], problems
+    return [] if problems else [(point, axes["x"], axes["y"]) for point, axes in found.items()], problems
 
 
-def read_point(texts: tuple[str, str], name: str) -> tuple[tuple[float, float], list[str]]:
-    """Parse x and y of one point of one row, NaN where both are empty or nan; return the problems, too."""
-    missing = [text.strip().lower() in {"", "nan"} for text in texts]
-    if all(missing):
-        return (float("nan"), float("nan")), []
-    if any(missing):
-        return (float("nan"), float("nan")), [f"{name}: {'xy'[missing.index(True)]} is missing, the other is not"]
-    x, y = map(number, texts)
-    problems = [f"{name}: {axis}={text[:40]!r} is not a number of pixels"
-              for axis, text, value in zip("xy", texts, (x, y), strict=True) if value is None]
-    return (x, y), problems
+def _read_rows(path: Path) -> tuple[list[tuple[int, list[str]]], list[str]]:
+    """Read line number and cells of the rows that are not blank, up to the first that is broken; and the problems."""
+    text, problems = read_text(path, "CSV")
+    reader, rows = csv.reader(text.split("\n"), strict=True), []
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                rows.append((reader.line_num, cells))
+    except csv.Error as error:
+        problems = [f"{path}:{rows[-1][0] + 1 if rows else 1}: broken CSV ({error})"]
+    return rows, problems
+
+
+def _read_row(cells: list[str], columns: Columns) -> tuple[Sequence[float], list, list[str]]:
+    """Read box and points of a row, NaN where its cells are empty; return the problems, too."""
+    box: Sequence[float] = NO_BOX
+    texts, points, problems = [cells[column] for column in columns.box], [], []
+    if any(text.strip() for text in texts):
+        box, wrong = numbers(texts)
+        problems = [f"box: {reason}" for reason in wrong]
+    for name, *pair in columns.points:
+        missing = [cells[column].strip().lower() in MISSING for column in pair]
+        values = [float("nan") if any(missing) else number(cells[column]) for column in pair]
+        if any(missing) and not all(missing):
+            problems.append(f"{name}: {'xy'[missing.index(True)]} is missing, the other is not")
+        else:
+            problems += [f"{name}: {axis}={cells[column][:40]!r} is not a number of pixels"
+                         for axis, column, value in zip("xy", pair, values, strict=True) if value is None]
+        points.append(values)
+    return box, points, problems

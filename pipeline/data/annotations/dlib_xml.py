@@ -24,19 +24,7 @@ PARENT = {"image": "images", "box": "image", "part": "box"}
 
 
 def read(path: Path, num_points: int | None = None) -> Annotations:
-    """Read every face of a dlib XML file, in the order of the file.
-
-    Args:
-        path: the XML file.
-        num_points: K. None: the largest index in the file plus one.
-
-    Returns:
-        The faces. A point without a `<part>` is NaN; keypoints is None where no box has any part.
-        Boxes that dlib marks `ignore='1'` are left out.
-
-    Raises:
-        UserError: naming every problem of the file at once, with file, line and face.
-    """
+    """Read as `parse` does; a UserError names every problem of the file at once."""
     annotations, problems = parse(path, num_points)
     if problems:
         raise UserError(*problems)
@@ -44,9 +32,10 @@ def read(path: Path, num_points: int | None = None) -> Annotations:
 
 
 def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[str]]:
-    """Read as `read` does, but return the problems beside those faces whose box could be read.
+    """Read one file: see `formats.Reader`; where `num_points` is None, K is the largest index in the file plus one.
 
-    The index of `faces` is the face's number in the file, so it has gaps where a box is invalid.
+    A point without a `<part>` is NaN; keypoints is None where no box has any part. Boxes that dlib marks `ignore='1'`
+    are left out.
     """
     try:
         with Path(path).open("rb") as file:
@@ -94,10 +83,6 @@ def _text(value: float, decimals: int | None = None) -> str:
     return str(value).removesuffix(".0") if decimals is None else f"{value:.{decimals}f}"
 
 
-class _Refused(Exception):
-    pass
-
-
 class _Parser:
     """State of one pass over a file: what was read, and the problems."""
 
@@ -107,17 +92,18 @@ class _Parser:
         self.rows: list[tuple] = []  # see `tabulate`
         self.points: list[np.ndarray] = []  # of each row: (P, 3) float32 index, x, y
         self.stack: list[str] = []  # open tags
-        self.face, self.image, self.usable, self.kept, self.parts = -1, "", False, False, None
+        self.face, self.image, self.usable = -1, "", False
+        self.row: tuple | None = None  # of the open box, None where it is invalid
+        self.parts: dict[int, tuple[float, ...]] | None = None  # of the open box, None outside a box
         self.expat = expat.ParserCreate()
-        self.expat.StartElementHandler = self.start
-        self.expat.EndElementHandler = self.end
+        self.expat.StartElementHandler, self.expat.EndElementHandler = self.start, self.end
         self.expat.StartDoctypeDeclHandler = self.refuse
 
     def feed(self, file: BinaryIO) -> None:
         try:
             self.expat.ParseFile(file)
-        except _Refused:
-            pass  # noted in problems where it was raised
+        except UserError as error:
+            self.problems += error.problems
         except expat.ExpatError as error:
             reason = expat.ErrorString(error.code)
             self.problems.append(f"{self.path}:{error.lineno}: broken XML ({reason}, column {error.offset + 1})")
@@ -127,29 +113,28 @@ class _Parser:
             self.problems.append(f"{self.path}: has no faces; <images><image file=…><box …/> is expected")
 
     def refuse(self, *_: object) -> None:
-        self.problem("has a DOCTYPE, which is refused; remove it")
-        raise _Refused
+        raise UserError(f"{self.path}:{self.expat.CurrentLineNumber}: has a DOCTYPE, which is refused; remove it")
 
-    def problem(self, message: str, face: int | None = None) -> None:
-        where = "" if face is None else f"face {face} ({self.image}): "
+    def problem(self, message: str, inside: bool = True) -> None:
+        where = f"face {self.face} ({self.image}): " if inside else ""
         self.problems.append(f"{self.path}:{self.expat.CurrentLineNumber}: {where}{message}")
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         parent = self.stack[-1] if self.stack else None
         self.stack.append(tag)
-        if tag not in PARENT:
-            return
-        if parent != PARENT[tag]:
-            self.parts = None
-            self.problem(f"<{tag}> inside {f'<{parent}>' if parent else 'nothing'}; it belongs into <{PARENT[tag]}>")
-        else:
+        if tag in PARENT and parent != PARENT[tag]:
+            self.parts, place = None, f"<{parent}>" if parent else "nothing"
+            self.problem(f"<{tag}> inside {place}; it belongs into <{PARENT[tag]}>", inside=False)
+        elif tag in PARENT:
             {"image": self.on_image, "box": self.on_box, "part": self.on_part}[tag](attributes)
 
     def end(self, tag: str) -> None:
         self.stack.pop()
         if tag == "box" and self.parts is not None:
-            if self.parts and self.kept:
-                self.points[-1] = np.array([(index, *point) for index, point in self.parts.items()], np.float32)
+            if self.row:
+                self.rows.append(self.row)
+                parts = [(index, *point) for index, point in self.parts.items()]
+                self.points.append(np.array(parts, np.float32).reshape(-1, 3))
             self.parts = None
 
     def on_image(self, attributes: dict[str, str]) -> None:
@@ -157,45 +142,39 @@ class _Parser:
         reason = path_problem(self.image) if "file" in attributes else "<image> has no attribute 'file'"
         self.usable = reason is None
         if reason:
-            self.problem(reason)
+            self.problem(reason, inside=False)
 
     def on_box(self, attributes: dict[str, str]) -> None:
         self.parts = None
-        if attributes.get("ignore") == "1":
-            return
-        self.face += 1
-        values = self.numbers(attributes, BOX)
-        self.parts = {}  # parts of an invalid box are still checked
-        self.kept = values is not None and self.usable
-        if self.kept:
-            where = f"{self.path}:{self.expat.CurrentLineNumber}"
-            self.rows.append((self.face, PurePosixPath(self.image).as_posix(), *values, where))
-            self.points.append(np.empty((0, 3), np.float32))  # until the box ends
+        if attributes.get("ignore") != "1":
+            self.face += 1
+            values, where = self.numbers(attributes, BOX), f"{self.path}:{self.expat.CurrentLineNumber}"
+            valid = values and self.usable
+            self.row = (self.face, PurePosixPath(self.image).as_posix(), *values, where) if valid else None
+            self.parts = {}  # those of an invalid box are still checked
 
     def on_part(self, attributes: dict[str, str]) -> None:
         if self.parts is None:
             return
         name = attributes.get("name")
         if name is None:
-            return self.problem("<part> has no attribute 'name'", self.face)
+            return self.problem("<part> has no attribute 'name'")
         index = int(name) if re.fullmatch("[0-9]{1,9}", name) else self.limit
         if index >= self.limit:
-            return self.problem(f"part {name!r} is unknown; names are the indices 0 to {self.limit - 1}", self.face)
+            return self.problem(f"part {name!r} is unknown; names are the indices 0 to {self.limit - 1}")
         if index in self.parts:
-            return self.problem(f"part {name!r} comes twice", self.face)
-        values = self.numbers(attributes, ["x", "y"], f"part {name!r}: ")
-        self.parts[index] = values or (np.nan, np.nan)
+            return self.problem(f"part {name!r} comes twice")
+        self.parts[index] = self.numbers(attributes, ["x", "y"], f"part {name!r}: ") or (np.nan, np.nan)
 
-    def numbers(self, attributes: dict[str, str], names: list[str], what: str = "") -> tuple[float, ...] | None:
-        """Parse attributes as floats; None, and a problem for each, where one is missing or not a number of pixels."""
-        found = [(name, attributes.get(name), number(attributes.get(name))) for name in names]
-        for name, text, value in found:
-            if text is None:
-                self.problem(f"{what}attribute {name!r} is missing", self.face)
+    def numbers(self, attributes: dict[str, str], names: list[str], what: str = "") -> tuple[float, ...]:
+        """Parse attributes as floats; none, and the problems, where one is missing or not a number of pixels."""
+        found = [number(attributes.get(name)) for name in names]
+        for name, value in zip(names, found, strict=True):
+            if name not in attributes:
+                self.problem(f"{what}attribute {name!r} is missing")
             elif value is None:
-                self.problem(f"{what}{name}={text!r} is not a number of pixels", self.face)
-        values = tuple(value for _, _, value in found)
-        return None if None in values else values
+                self.problem(f"{what}{name}={attributes[name]!r} is not a number of pixels")
+        return () if None in found else tuple(value for value in found if value is not None)
 
     def annotations(self) -> Annotations:
         """Tabulate what was read."""

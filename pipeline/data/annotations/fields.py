@@ -3,9 +3,11 @@
 import re
 from pathlib import Path
 
+import numpy as np
+
 MAX_POINTS = 2_000  # more are a mistake, and would only fill the memory
 MAX_PIXEL = 1e7  # so is a larger coordinate
-NO_BOX = (float("nan"),) * 4
+NO_POINTS = np.empty((0, 2))
 NUMBER = re.compile(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?\s*")
 
 

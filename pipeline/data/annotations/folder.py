@@ -2,20 +2,32 @@
 
 import glob
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
+from pipeline.data.annotations import Annotations, Faces
 from pipeline.data.annotations.fields import path_problem
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 
 
-def list_files(root: Path, name: str, suffix: str) -> tuple[list[str], list[str]]:
-    """List the annotation files of a data set, as sorted paths relative to the data folder, and the problems.
+# (root, name, num_points) → the image, its points (K, 2), the line to name for it, and the problems.
+FileReader = Callable[[Path, str, int | None], tuple[str, np.ndarray, int, list[str]]]
+
+
+def read_files(
+    root: Path, name: str, suffix: str, num_points: int | None, read_file: FileReader,
+) -> tuple[Annotations, list[str]]:
+    """Read a data set of one file an image: see `formats.Reader`.
 
     Args:
         root: the data folder.
         name: in it, a folder (searched with all that is below it), one file, or a pattern as `train/**/*.pts`.
         suffix: of the files to take from a folder, as `.pts`; case does not matter.
+        num_points: K; None: that of the first good face.
+        read_file: the reader of one of them.
     """
     path = root / name
     if path.is_dir():
@@ -24,11 +36,14 @@ def list_files(root: Path, name: str, suffix: str) -> tuple[list[str], list[str]
         found = [path]
     else:
         found = [root / file for file in glob.glob(name, root_dir=root, recursive=True) if (root / file).is_file()]
-    if not found:
-        return [], [f"{path}: no {suffix} files; name a folder of them, or a pattern as '**/*{suffix}'"]
-    names = sorted(Path(os.path.relpath(file, root)).as_posix() for file in found)
-    problems = [f"{root / file}: {reason}" for file in names if (reason := path_problem(file))]
-    return ([] if problems else names), problems
+    files = sorted(Path(os.path.relpath(file, root)).as_posix() for file in found)
+    faces = Faces(num_points, [f"{root / file}: {reason}" for file in files if (reason := path_problem(file))])
+    if not files:
+        faces.problems.append(f"{path}: no {suffix} files; name a folder of them, or a pattern as '**/*{suffix}'")
+    for file in [] if faces.problems else files:
+        image, points, line, problems = read_file(root, file, faces.num_points)
+        faces.add(f"{root / file}:{line}", image, points, problems=problems)
+    return faces.result()
 
 
 def image_beside(root: Path, name: str) -> tuple[str, str | None]:

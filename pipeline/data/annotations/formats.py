@@ -34,32 +34,24 @@ Reader = Callable[[Path, str, int | None], tuple[Annotations, list[str]]]
 HEAD = 1 << 16  # bytes that are looked at to recognise a file
 
 
-def _one_file(parse: Callable[[Path, int | None], tuple[Annotations, list[str]]]) -> Reader:
-    return lambda root, name, num_points: parse(root / name, num_points)
-
-
 FORMATS: dict[str, Reader] = {
-    "dlib_xml": _one_file(dlib_xml.parse),
+    "dlib_xml": lambda root, name, num_points: dlib_xml.parse(root / name, num_points),
     "pts": pts.parse,
     "asf": asf.parse,
-    "csv_points": _one_file(csv_points.parse),
-    "kaggle_pixels": _one_file(kaggle_pixels.parse),
-    "wflw": _one_file(wflw.parse),
-    "coco": _one_file(coco.parse),
+    "csv_points": lambda root, name, num_points: csv_points.parse(root / name, num_points),
+    "kaggle_pixels": lambda root, name, num_points: kaggle_pixels.parse(root / name, num_points),
+    "wflw": lambda root, name, num_points: wflw.parse(root / name, num_points),
+    "coco": lambda root, name, num_points: coco.parse(root / name, num_points),
 }
 
 
 def read(root: Path, name: str, layout: Layout = ANY, *, labelled: bool = False) -> Annotations:
-    """Read a data set of any format.
+    """Read a data set of any format; give faces without a box one.
 
     Args:
-        root: the data folder.
-        name: in it, the annotation file, or the folder or pattern of files.
+        root, name: the data folder, and in it the annotation file, or the folder or pattern of files.
         layout: how it is read.
         labelled: whether a data set without any points is a problem.
-
-    Returns:
-        The faces, each with a box; `boxes_made` says for how many `layout.box` was used.
 
     Raises:
         UserError: naming every problem of the data set at once, each with file and line (JSON: record).
@@ -106,29 +98,32 @@ def recognise(root: Path, name: str) -> str:
         UserError: it cannot be read, or is of no known format.
     """
     path = root / name
+    suffixes = {file.suffix.lower() for file in (path.rglob("*") if path.is_dir() else [path])} & {".pts", ".asf"}
+    if len(suffixes) == 1:
+        return suffixes.pop()[1:]
     if path.is_dir():
-        found = {file.suffix.lower() for file in path.rglob("*")} & {".pts", ".asf"}
-        if len(found) == 1:
-            return found.pop()[1:]
-        kinds = "both .pts and .asf files; set data.format" if found else "neither .pts nor .asf files; name a file"
+        kinds = "both .pts and .asf files; set data.format" if suffixes else "neither .pts nor .asf files; name a file"
         raise UserError(f"{path}: this folder holds {kinds}")
-    if path.suffix.lower() in {".pts", ".asf"}:
-        return path.suffix.lower()[1:]
     try:
         with path.open("rb") as file:
-            head = file.read(HEAD).removeprefix(b"\xef\xbb\xbf").lstrip()
+            head = file.read(HEAD).removeprefix(b"\xef\xbb\xbf").lstrip().decode("utf-8", "replace")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     if not head:
         raise UserError(f"{path}: is empty; annotations are expected")
-    if format := _of_content(head.decode("utf-8", "replace")):
-        return format
+    first = head.split("\n", 1)[0].strip()
+    if head[0] in "<{":
+        return "dlib_xml" if head[0] == "<" else "coco"
+    if "," in first or first.lower() in csv_points.IMAGE:
+        return "kaggle_pixels" if "Image" in first.split(",") else "csv_points"
+    if len(first.split()) >= 3 and not path_problem(first.split()[-1]):
+        return "wflw"
     raise UserError(f"{path}: its format is not recognised; set data.format to one of {', '.join(FORMATS)}")
 
 
 def make_boxes(annotations: Annotations, root: Path, box: str) -> tuple[Annotations, list[str]]:
     """Give every face without a box one, see `Layout`; leave out those that cannot have one, and say why."""
-    faces = annotations.faces
+    faces, keypoints = annotations.faces, annotations.keypoints
     without = faces[BOX].isna().all(axis=1).to_numpy()
     if not without.any():
         return annotations, []
@@ -138,19 +133,27 @@ def make_boxes(annotations: Annotations, root: Path, box: str) -> tuple[Annotati
         reasons = [reason and f"image {root / image} is {reason}"
                    for reason, image in zip(reasons, faces.image[without], strict=True)]
     elif box == "points":
-        made, reasons = _around(annotations.keypoints, without)
+        made, reasons = _around(np.full((without.sum(), 1, 2), np.nan) if keypoints is None else keypoints[without])
     else:
         raise UserError(f"data.box {box!r}: choose photo or points")
-    boxes = faces[BOX].to_numpy(copy=True)
-    boxes[without] = made
-    bad = np.zeros(len(faces), bool)
-    bad[without] = [bool(reason) for reason in reasons]
     problems = [f"{row.where}: face {row.Index} ({row.image}): {reason}"
                 for row, reason in zip(faces[without].itertuples(), reasons, strict=True) if reason]
-    keypoints = None if annotations.keypoints is None else annotations.keypoints[~bad]
-    faces = faces.assign(**dict(zip(BOX, boxes.T, strict=True)))[~bad]
-    made = int((without & ~bad).sum())
-    return replace(annotations, faces=faces, keypoints=keypoints, boxes_made=made), problems
+    boxes, good = faces[BOX].to_numpy(copy=True), np.ones(len(faces), bool)
+    boxes[without], good[without] = made, [not reason for reason in reasons]
+    faces = faces.assign(**dict(zip(BOX, boxes.T, strict=True)))[good]
+    return replace(annotations, faces=faces, keypoints=None if keypoints is None else keypoints[good],
+                   boxes_made=int((without & good).sum())), problems
+
+
+def _around(points: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Return the tight boxes (N, 4) of faces (N, K, 2), and N problems, "" for none."""
+    missing = np.isnan(points)
+    low = np.where(missing, np.inf, points.astype(np.float64)).min(axis=1, initial=np.inf)
+    high = np.where(missing, -np.inf, points.astype(np.float64)).max(axis=1, initial=-np.inf)
+    apart = (high > low).all(axis=1)
+    low, high = np.where(apart[:, None], low, 0), np.where(apart[:, None], high, 0)
+    reason = "has no box and too few points for one; set data.box to photo"
+    return np.hstack([low, high - low + 1]), ["" if fine else reason for fine in apart]
 
 
 def select_points(
@@ -166,30 +169,3 @@ def select_points(
     if absent := [point for point in points if not 0 <= point <= last]:
         return annotations, [f"data.points names {', '.join(map(str, absent))}, but the faces have points 0 to {last}"]
     return replace(annotations, keypoints=annotations.keypoints[:, list(points)]), []
-
-
-def _around(keypoints: np.ndarray | None, rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Return the tight boxes (M, 4) of the faces in the mask `rows`, and M problems, "" for none."""
-    points = np.full((len(rows), 1, 2), np.nan) if keypoints is None or not keypoints.shape[1] else keypoints
-    points = points[rows].astype(np.float64)
-    low = np.where(np.isnan(points), np.inf, points).min(axis=1)
-    high = np.where(np.isnan(points), -np.inf, points).max(axis=1)
-    apart = (high > low).all(axis=1)
-    low, high = np.where(apart[:, None], low, 0), np.where(apart[:, None], high, 0)
-    reason = "has no box and too few points for one; set data.box to photo"
-    return np.hstack([low, high - low + 1]), ["" if fine else reason for fine in apart]
-
-
-def _of_content(head: str) -> str | None:
-    """Recognise a file by how it begins."""
-    if head.startswith("<"):
-        return "dlib_xml"
-    if head.startswith("{"):
-        return "coco"
-    first = head.split("\n", 1)[0]
-    if "," in first or first.strip().lower() in csv_points.IMAGE:
-        return "kaggle_pixels" if "Image" in first.strip().split(",") else "csv_points"
-    if len(first.split()) >= 3 and not path_problem(first.split()[-1]):
-        return "wflw"
-    return None
-

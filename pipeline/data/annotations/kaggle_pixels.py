@@ -6,83 +6,43 @@ ID its `ImageId`, or where there is none the number of its row, from 1. Points c
 """
 
 import re
+from dataclasses import replace
 from math import isqrt
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.common.errors import UserError
-from pipeline.data.annotations import Annotations, tabulate
-from pipeline.data.annotations.csv_table import pair_columns, read_point, read_rows
-from pipeline.data.annotations.fields import NO_BOX, count_problem
+from pipeline.data.annotations import Annotations
+from pipeline.data.annotations.csv_table import Columns, find_points, read_table
 
 PIXELS = re.compile(r"\s*[0-9]{1,3}( [0-9]{1,3})*\s*")
 
 
 def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[str]]:
     """Read one file, images and all: see `formats.Reader`."""
-    reader, problems = _Reader(Path(path).stem), []
-    try:
-        for line, cells in read_rows(path):
-            wrong = reader.row(cells, f"{path}:{line}") if reader.header else reader.head(cells, num_points)
-            problems += [f"{path}:{line}: {reason}" for reason in wrong]
-            if not reader.header:
-                break
-    except UserError as error:
-        problems += error.problems
-    if not problems and not reader.images:
-        problems.append(f"{path}:1: has a header, but no faces")
-    return tabulate(reader.rows, reader.points if reader.pairs else None, reader.images), problems
+    images: dict[str, np.ndarray] = {}
 
-
-class _Reader:
-    """The state of one pass over a file."""
-
-    def __init__(self, stem: str) -> None:
-        self.stem, self.face = stem, -1
-        self.header: list[str] = []
-        self.names: list[str] = []  # of the points
-        self.pairs: list[tuple[int, int]] = []  # columns of their x and y
-        self.rows: list[tuple] = []
-        self.points: list[list[tuple[float, float]]] = []
-        self.images: dict[str, np.ndarray] = {}
-
-    def head(self, cells: list[str], num_points: int | None) -> list[str]:
-        """Take the header, unless there are problems; return them."""
+    def find_columns(cells: list[str]) -> tuple[Columns, list[str]]:
         names = [cell.strip() for cell in cells]
+        points, problems = find_points(cells, [i for i, name in enumerate(names) if name not in {"Image", "ImageId"}])
         if names.count("Image") != 1:
-            return ["no column 'Image', or two; Kaggle's training.csv or test.csv is expected"]
-        columns = [column for column, name in enumerate(names) if name not in {"Image", "ImageId"}]
-        self.names, pairs, problems = pair_columns([names[column] for column in columns])
-        self.pairs = [(columns[x], columns[y]) for x, y in pairs]
-        if self.pairs and (reason := count_problem(len(self.pairs), num_points)):
-            problems.append(reason)
-        self.header = [] if problems else names
-        return problems
+            problems = ["no column 'Image', or two; Kaggle's training.csv or test.csv is expected"]
 
-    def row(self, cells: list[str], where: str) -> list[str]:
-        """Take one face; return its problems."""
-        self.face += 1
-        if len(cells) != len(self.header):
-            return [f"face {self.face}: {len(cells)} fields, but the header has {len(self.header)}"]
-        number = cells[self.header.index("ImageId")].strip() if "ImageId" in self.header else str(self.face + 1)
-        image, problems = f"{self.stem}/{number}", []
-        if not re.fullmatch(r"[0-9A-Za-z_-]{1,64}", number):
-            problems.append(f"ImageId {number[:40]!r} is not a number")
-        elif image in self.images:
-            problems.append(f"ImageId {number!r} comes twice")
-        points = []
-        for (x, y), name in zip(self.pairs, self.names, strict=True):
-            point, wrong = read_point((cells[x], cells[y]), name)
-            points.append(point)
-            problems += wrong
-        pixels, reason = read_pixels(cells[self.header.index("Image")])
-        problems += [reason] if reason else []
-        if not problems:
-            self.images[image] = pixels
-            self.points.append(points)
-            self.rows.append((self.face, image, *NO_BOX, where))
-        return [f"face {self.face}: {reason}" for reason in problems]
+        def read_image(row: int, cells: list[str]) -> tuple[str, list[str]]:
+            number = cells[names.index("ImageId")].strip() if "ImageId" in names else str(row + 1)
+            image, problems = f"{Path(path).stem}/{number[:64]}", []
+            if not re.fullmatch(r"[0-9A-Za-z_-]{1,64}", number):
+                problems.append(f"ImageId {number[:40]!r} is not a number")
+            elif image in images:
+                problems.append(f"ImageId {number!r} comes twice")
+            pixels, reason = read_pixels(cells[names.index("Image")])
+            images.setdefault(image, pixels)
+            return image, problems + ([reason] if reason else [])
+
+        return Columns(header=True, points=points, image=read_image), problems
+
+    annotations, problems = read_table(path, num_points, find_columns)
+    return replace(annotations, images={name: images[name] for name in annotations.faces.image}), problems
 
 
 def read_pixels(text: str) -> tuple[np.ndarray, str | None]:

@@ -16,32 +16,27 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.annotations import Annotations, tabulate
-from pipeline.data.annotations.fields import NO_BOX, count_problem, numbers, read_text
-from pipeline.data.annotations.folder import image_beside, list_files
+from pipeline.data.annotations import Annotations
+from pipeline.data.annotations.fields import NO_POINTS, count_problem, numbers, read_text
+from pipeline.data.annotations.folder import image_beside, read_files
 
 
 def parse(root: Path, name: str, num_points: int | None = None) -> tuple[Annotations, list[str]]:
     """Read a data set of .pts files: see `formats.Reader`."""
-    files, problems = list_files(root, name, ".pts")
-    rows, points = [], []
-    for face, file in enumerate(files):
-        found, wrong = parse_points(root / file, num_points)
-        image, reason = image_beside(root, file)
-        wrong += [f"{root / file}:1: {reason}"] if reason else []
-        problems += wrong
-        if not wrong:
-            num_points = len(found)
-            rows.append((face, image, *NO_BOX, f"{root / file}:1"))
-            points.append(found)
-    return tabulate(rows, points), problems
+    return read_files(root, name, ".pts", num_points, _read_file)
+
+
+def _read_file(root: Path, file: str, num_points: int | None) -> tuple[str, np.ndarray, int, list[str]]:
+    points, problems = parse_points(root / file, num_points)
+    image, reason = image_beside(root, file)
+    return image, points, 1, problems + ([f"{root / file}:1: {reason}"] if reason else [])
 
 
 def parse_points(path: Path, num_points: int | None = None) -> tuple[np.ndarray, list[str]]:
     """Read the points of one file, (K, 2) float64 counted from 0; return the problems, too."""
     text, problems = read_text(path, ".pts")
     if problems:
-        return np.empty((0, 2)), problems
+        return NO_POINTS, problems
     points, stated, line = [], None, 1
     for line, content in enumerate(text.split("\n"), 1):
         content = content.strip()

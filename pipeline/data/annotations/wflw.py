@@ -5,12 +5,12 @@ or `x0 y0 … path` (`list_98pt_*.txt`). A box's right and bottom are taken as i
 0 or 1, tell the layouts apart; they are not kept. Coordinates count from 0. The format has no missing points.
 """
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.annotations import Annotations, tabulate
-from pipeline.data.annotations.fields import NO_BOX, count_problem, numbers, path_problem, read_text
+from pipeline.data.annotations import NO_BOX, Annotations, Faces
+from pipeline.data.annotations.fields import NO_POINTS, count_problem, numbers, path_problem, read_text
 
 ATTRIBUTES = 6
 
@@ -18,16 +18,12 @@ ATTRIBUTES = 6
 def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[str]]:
     """Read one list: see `formats.Reader`."""
     text, problems = read_text(path, "a WFLW list")
-    rows, points = [], []
-    lines = [(line, content.split()) for line, content in enumerate(text.split("\n"), 1)]
-    for face, (line, cells) in enumerate((line, cells) for line, cells in lines if cells):
-        box, found, wrong = parse_line(cells, num_points)
-        problems += [f"{path}:{line}: face {face} ({cells[-1][:80]}): {reason}" for reason in wrong]
-        if not wrong:
-            num_points = len(found)
-            rows.append((face, PurePosixPath(cells[-1]).as_posix(), *box, f"{path}:{line}"))
-            points.append(found)
-    return tabulate(rows, points), problems
+    faces = Faces(num_points, problems)
+    for line, content in enumerate(text.split("\n"), 1):
+        if cells := content.split():
+            box, points, reasons = parse_line(cells, faces.num_points)
+            faces.add(f"{path}:{line}", cells[-1], points, box, reasons=reasons)
+    return faces.result()
 
 
 def parse_line(cells: list[str], num_points: int | None = None) -> tuple[tuple[float, ...], np.ndarray, list[str]]:
@@ -43,6 +39,6 @@ def parse_line(cells: list[str], num_points: int | None = None) -> tuple[tuple[f
     elif reason := count_problem(end // 2, num_points):
         problems.append(reason)
     if problems:
-        return NO_BOX, np.empty((0, 2)), problems
+        return NO_BOX, NO_POINTS, problems
     left, top, right, bottom = values[end:] if boxed else NO_BOX
     return (left, top, right - left + 1, bottom - top + 1), np.array(values[:end]).reshape(-1, 2), []
