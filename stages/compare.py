@@ -2,10 +2,14 @@
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from stages.cli import Command
+
+if TYPE_CHECKING:
+    from pipeline.evaluation.experiments import Experiment
 
 
 @click.command(cls=Command)
@@ -57,7 +61,7 @@ def _parse(text: str) -> tuple[str, str | None]:
     return where or ".", model or None
 
 
-def _load(where: str, folder: Path) -> object:
+def _load(where: str, folder: Path) -> "Experiment":
     """The experiment; `folder` takes what is fetched."""
     from pipeline.evaluation.experiments import folder_files, load_experiment, revision_files
 

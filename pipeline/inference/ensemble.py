@@ -22,23 +22,19 @@ from pipeline.inference.shape import ShapeCorrection
 
 BLENDS = ("mean", "median", "weights")
 SHAPE = "shape.npz"
+BLOCK = 1024  # faces that are blended at once, for the memory
 
 
 @dataclass(frozen=True, kw_only=True)
 class Blend:
-    """A fitted rule that blends the predictions of L members.
-
-    Attributes:
-        weights: (L,) summing to 1; None for the median.
-        shape: correction of the blended points; None for none.
-    """
+    """A fitted blend of L members: weights (L,) summing to 1, None for the median; and a correction, None for none."""
 
     weights: np.ndarray | None
     shape: ShapeCorrection | None
 
     def apply(self, members: Sequence[Predictions]) -> Predictions:
         """Blend the members, which predict the same faces in the same order."""
-        found = blend_median(members) if self.weights is None else blend_weighted(members, self.weights)
+        found = blend_members(members, self.weights)
         return found if self.shape is None else replace(found, points=self.shape.apply(found.points))
 
 
@@ -47,8 +43,7 @@ class Ensemble:
     """A blend of all models.
 
     Attributes:
-        oof: one prediction for every train face, in the order of the crop store.
-        test: one for every test face.
+        oof, test: one prediction for every train face, in the order of the crop store, and for every test face.
         weights: what `weights.json` holds: `blend`, `ridge`; and, but for the median, `test` (model → its weight in the
             test blend) and `oof` (fold → model → its weight in the blend of that fold's faces).
         shape: the correction of the test blend, None without one.
@@ -58,16 +53,6 @@ class Ensemble:
     test: Predictions
     weights: dict
     shape: ShapeCorrection | None
-
-    def save(self, folder: Path) -> None:
-        """Write `oof.npz`, `test.npz`, `weights.json` and, where there is a correction, `shape.npz`."""
-        self.oof.save(folder / "oof.npz")
-        self.test.save(folder / "test.npz")
-        write_text(folder / "weights.json", json.dumps(self.weights, indent=2) + "\n")
-        if self.shape is None:
-            (folder / SHAPE).unlink(missing_ok=True)
-        else:
-            self.shape.save(folder / SHAPE)
 
 
 def build_ensemble(
@@ -80,10 +65,8 @@ def build_ensemble(
     Stacked generalization, 1992), those of the test faces on all of them.
 
     Args:
-        oof: predictions for the faces of each fold.
-        test: predictions for all test faces; within a model the mean over the folds is taken first.
-        truth: (F, K, 2) image pixels, NaN where missing.
-        fold: (F,) the fold of each train face.
+        oof, test: predictions for the faces of each fold, and for all test faces.
+        truth: (F, K, 2) image pixels, NaN where missing; fold: (F,) the fold of each train face.
         blend: "mean", "median" or "weights".
         ridge: strength of the ridge of a `ShapeCorrection`, None for no correction.
         flip_indices: (K,) index of each point's counterpart in the mirror image, for the correction.
@@ -95,64 +78,61 @@ def build_ensemble(
     if blend not in BLENDS:
         raise UserError(f"ensemble.blend {blend!r}: choose one of {', '.join(BLENDS)}")
     _check(oof, test, truth, fold)
-    models, pooled = list(oof), [pool_oof(parts) for parts in oof.values()]
+    models, pooled = list(oof), [Predictions.pool(list(parts.values())) for parts in oof.values()]
+    del oof  # for the memory
 
     def fit(rows: np.ndarray) -> Blend:
-        return fit_blend([member.rows(rows) for member in pooled], truth[rows], blend, ridge, flip_indices)
+        members = [member.rows(rows) for member in pooled]
+        weights = None if blend == "median" else np.full(len(members), 1 / len(members))
+        if blend == "weights" and len(members) > 1:
+            weights = fit_weights([member.points for member in members], truth[rows])
+        if ridge is None:
+            return Blend(weights=weights, shape=None)
+        assert flip_indices is not None
+        points = blend_members(members, weights).points
+        return Blend(weights=weights, shape=ShapeCorrection.fit(points, truth[rows], flip_indices, ridge))
 
     by_fold = {int(own): fit(fold != own) for own in np.unique(fold)}
-    parts = {own: found.apply([member.rows(fold == own) for member in pooled]) for own, found in by_fold.items()}
+    parts = [found.apply([member.rows(fold == own) for member in pooled]) for own, found in by_fold.items()]
     for_test = fit(np.ones(len(fold), bool))
-    weights = {"blend": blend, "ridge": ridge}
+    weights: dict = {"blend": blend, "ridge": ridge}
     if blend != "median":
         shares = {str(own): dict(zip(models, found.weights.tolist(), strict=True))
-                  for own, found in [*by_fold.items(), ("test", for_test)]}
+                  for own, found in [*by_fold.items(), ("test", for_test)] if found.weights is not None}
         weights |= {"test": shares.pop("test"), "oof": shares}
     blended = for_test.apply([average_folds(list(test[model].values())) for model in models])
-    return Ensemble(oof=pool_oof(parts), test=blended, weights=weights, shape=for_test.shape)
-
-
-def fit_blend(
-    members: Sequence[Predictions], truth: np.ndarray, blend: str, ridge: float | None, flip_indices: np.ndarray | None
-) -> Blend:
-    """Fit a blend on OOF predictions of the same faces by each member; the arguments are those of `build_ensemble`."""
-    weights = None if blend == "median" else np.full(len(members), 1 / len(members))
-    if blend == "weights" and len(members) > 1:
-        weights = fit_weights([member.points for member in members], truth)
-    plain = Blend(weights=weights, shape=None)
-    if ridge is None:
-        return plain
-    return replace(plain, shape=ShapeCorrection.fit(plain.apply(members).points, truth, flip_indices, ridge))
+    return Ensemble(oof=Predictions.pool(parts), test=blended, weights=weights, shape=for_test.shape)
 
 
 def ensemble_files(
     paths: Paths, models: Sequence[str], folds: Sequence[int], blend: str, *,
     ridge: float | None = None, flip_indices: np.ndarray | None = None,
 ) -> Ensemble:
-    """Blend the prediction files of the named models and folds and write the files of `Ensemble.save`.
+    """Blend the prediction files of the named models and folds by `build_ensemble`, and write the result beside them.
 
-    Args:
-        blend, ridge, flip_indices: see `build_ensemble`.
+    `oof.npz`, `test.npz`, `weights.json` and, where there is a correction, `shape.npz`.
     """
     store = CropStore.open(paths.crops / "train")
     if store.keypoints is None:
         raise UserError(f"{paths.crops / 'train'}: the train faces have no points, so nothing can be fitted")
-    oof, test = load_runs(paths, models, folds, "oof"), load_runs(paths, models, folds, "test")
     fold = read_folds(paths.folds, len(store)).fold.to_numpy()
-    ensemble = build_ensemble(oof, test, store.keypoints, fold, blend, ridge=ridge, flip_indices=flip_indices)
-    ensemble.save(paths.ensemble)
-    return ensemble
+    found = build_ensemble(
+        load_runs(paths, models, folds, "oof"), load_runs(paths, models, folds, "test"), store.keypoints, fold, blend,
+        ridge=ridge, flip_indices=flip_indices)
+    found.oof.save(paths.ensemble / "oof.npz")
+    found.test.save(paths.ensemble / "test.npz")
+    write_text(paths.ensemble / "weights.json", json.dumps(found.weights, indent=2) + "\n")
+    if found.shape is None:
+        (paths.ensemble / SHAPE).unlink(missing_ok=True)
+    else:
+        found.shape.save(paths.ensemble / SHAPE)
+    return found
 
 
 def locator_points(paths: Paths, model: str, folds: Sequence[int]) -> dict[str, np.ndarray]:
     """The points (N, K, 2) by the locator: out of fold for `train`, the mean of its folds for `test`."""
     oof, test = (load_runs(paths, [model], folds, part)[model] for part in ("oof", "test"))
-    return {"train": pool_oof(oof).points, "test": average_folds(list(test.values())).points}
-
-
-def pool_oof(members: dict[int, Predictions]) -> Predictions:
-    """Pool the predictions of all folds of one model, in the order of the crop store."""
-    return Predictions.concatenate(list(members.values())).by_face()
+    return {"train": Predictions.pool(list(oof.values())).points, "test": average_folds(list(test.values())).points}
 
 
 def average_folds(members: Sequence[Predictions]) -> Predictions:
@@ -162,38 +142,30 @@ def average_folds(members: Sequence[Predictions]) -> Predictions:
     prediction, with which it will be compared, is that of one fold.
     """
     members = [member.by_face() for member in members]
-    own = np.stack([member.spread for member in members]).astype(np.float64)
-    mean = blend_weighted(members, np.full(len(members), 1 / len(members)))
-    return replace(mean, spread=np.sqrt(np.square(own).mean(0)))
+    squares = sum(np.square(member.spread, dtype=np.float64) for member in members)
+    mean = blend_members(members, np.full(len(members), 1 / len(members)))
+    return replace(mean, spread=np.sqrt(squares / len(members)))
 
 
-def blend_weighted(members: Sequence[Predictions], weights: np.ndarray) -> Predictions:
-    """Average L members with weights; they predict the same faces in the same order.
+def blend_members(members: Sequence[Predictions], weights: np.ndarray | None) -> Predictions:
+    """Blend L members, which predict the same faces in the same order: their weighted mean, or median for None.
 
-    The spread is that of a mixture of the members (law of total variance): the root of the weighted mean of each
-    member's own squared spread plus its squared distance to the blend.
-
-    Args:
-        weights: (L,) summing to 1.
+    The median is that of each coordinate. The spread is that of a mixture of the members (law of total variance): the
+    root of the weighted mean of each member's own squared spread plus its squared distance to the blend; for the median
+    with equal weights.
     """
-    points = np.stack([member.points for member in members]).astype(np.float64)  # L F K 2
-    own = np.stack([member.spread for member in members]).astype(np.float64)  # L F K
-    mean = (weights[:, None, None, None] * points).sum(0)
-    squares = np.square(own) + np.square(points - mean).sum(-1)
-    spread = np.sqrt((weights[:, None, None] * squares).sum(0))
-    return Predictions(face=members[0].face, points=mean, spread=spread)
+    def mean(values: np.ndarray) -> np.ndarray:
+        return values.mean(0) if weights is None else (weights * values.T).T.sum(0)
 
-
-def blend_median(members: Sequence[Predictions]) -> Predictions:
-    """Take the median of each coordinate over members, which predict the same faces in the same order.
-
-    The spread is as in `blend_weighted`, with equal weights and around the median.
-    """
-    points = np.stack([member.points for member in members]).astype(np.float64)
-    own = np.stack([member.spread for member in members]).astype(np.float64)
-    median = np.median(points, axis=0)
-    spread = np.sqrt((np.square(own) + np.square(points - median).sum(-1)).mean(0))
-    return Predictions(face=members[0].face, points=median, spread=spread)
+    blended = replace(members[0], points=members[0].points.copy(), spread=members[0].spread.copy())
+    for start in range(0, len(blended), BLOCK):
+        block = slice(start, start + BLOCK)
+        points = np.stack([member.points[block] for member in members], dtype=np.float64)  # L F K 2
+        own = np.stack([member.spread[block] for member in members], dtype=np.float64)  # L F K
+        middle = np.median(points, axis=0) if weights is None else mean(points)
+        blended.points[block] = middle
+        blended.spread[block] = np.sqrt(mean(np.square(own) + np.square(points - middle).sum(-1)))
+    return blended
 
 
 def fit_weights(points: Sequence[np.ndarray], truth: np.ndarray, rounds: int = 100) -> np.ndarray:
@@ -235,16 +207,12 @@ def fit_weights(points: Sequence[np.ndarray], truth: np.ndarray, rounds: int = 1
 
 def _check(oof: Runs, test: Runs, truth: np.ndarray, fold: np.ndarray) -> None:
     """Raise a UserError with every way in which the members do not fit each other or the train faces."""
-    problems = []
-    for model in oof:
-        problems += _oof_problems(model, oof[model], fold)
-        if not test.get(model):
-            problems.append(f"{model}: no test predictions; run its predict stage")
+    problems = [problem for model, parts in oof.items() for problem in _oof_problems(model, parts, fold)]
     members = [(f"{model}, fold {own}", part) for model in test for own, part in test[model].items()]
     for name, part in members:
-        faces, first = np.sort(part.face), np.unique(members[0][1].face)
-        if not np.array_equal(faces, first):
-            problems.append(f"{name}: its {len(faces)} test faces are not the {len(first)} of {members[0][0]}, each "
+        first = np.unique(members[0][1].face)
+        if not np.array_equal(np.sort(part.face), first):
+            problems.append(f"{name}: its {len(part)} test faces are not the {len(first)} of {members[0][0]}, each "
                           "once; run its predict stage again")
     for name, part in members + [(f"{model}, fold {own}", part) for model in oof for own, part in oof[model].items()]:
         if part.points.shape[1] != truth.shape[1]:
