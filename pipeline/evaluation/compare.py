@@ -44,13 +44,9 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two models.
+    """Two models: their names, what each is called, and score by score each fold, then all faces.
 
-    Attributes:
-        models: the names of a and b.
-        a, b: what each is called, with its model where they differ.
-        rows: score by score each fold, then all faces.
-        folds_differ: whether some folds were left out since they do not hold the same faces in both.
+    `folds_differ` tells whether some folds were left out since they do not hold the same faces in both.
     """
 
     models: tuple[str, str]
@@ -68,10 +64,9 @@ class Comparison:
 def compare(
     first: Experiment, second: Experiment, models: Sequence[tuple[str, str]] = (), *, seed: int = 0
 ) -> list[Comparison]:
-    """Compare models of two experiments, by default each that both have, and the ensembles.
+    """Compare pairs of a model of the first and one of the second, by default each that both have, and the ensembles.
 
-    Args:
-        models: pairs of a model of the first and one of the second; seed: of the bootstrap.
+    `seed` is that of the bootstrap.
 
     Raises:
         UserError: an experiment does not have its model, or they do not have the same faces with the same points.
@@ -86,11 +81,7 @@ def compare(
 
 
 def match_faces(first: Experiment, second: Experiment) -> np.ndarray:
-    """(N,) the row in `second` of each face of `first`.
-
-    Raises:
-        UserError: how the faces or their points differ.
-    """
+    """(N,) the row in `second` of each face of `first`; a UserError says how the faces or their points differ."""
     problems = []
     for one, other in ((first, second), (second, first)):
         if len(alone := one.faces.difference(other.faces, sort=False)):
@@ -154,11 +145,7 @@ def format_comparison(comparison: Comparison, style: Style = "text") -> str:
 
 
 def as_json(comparison: Comparison) -> dict:
-    """Give every digit; what does not exist is None.
-
-    Returns:
-        `models`, `a`, `b`, and score → faces → `a`, `b`, `difference`, `low`, `high`, `better`.
-    """
+    """Give every digit: `models`, `a`, `b`, and score → faces → a `Row`; what does not exist is None."""
     scores: dict = {}
     for row in comparison.rows:
         interval = row.interval._asdict() if row.interval else dict.fromkeys(Difference._fields)

@@ -44,11 +44,7 @@ class Experiment:
     locate: Locate
 
     def oof(self, model: str) -> np.ndarray:
-        """Read the out-of-fold points (N, K, 2) of a model.
-
-        Raises:
-            UserError: they are missing or broken, or not those of the train faces.
-        """
+        """Read the out-of-fold points (N, K, 2) of a model; a UserError where they are not those of the train faces."""
         if model == ENSEMBLE:
             found = Predictions.load(self.locate(PATHS.ensemble / "oof.npz")).by_face()
         else:
@@ -63,11 +59,7 @@ class Experiment:
 
 
 def load_experiment(label: str, locate: Locate) -> Experiment:
-    """Read the faces, the folds and the names of the models.
-
-    Raises:
-        UserError: what is missing or does not fit together.
-    """
+    """Read faces, folds and names of the models; a UserError says what is missing or does not fit together."""
     models, skeleton = load_names(locate(PATHS.params))
     try:
         truth = np.load(locate(PATHS.crops / "train/keypoints.npy"), allow_pickle=False)
@@ -115,8 +107,8 @@ def revision_files(repo: Path, revision: str, folder: Path) -> Locate:
 
     def locate(name: Path) -> Path:
         path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 files.get_file(name.as_posix(), str(path))
             except (OSError, DvcException, DataIndexError):

@@ -111,7 +111,6 @@ def measure_coverage(
 
     Args:
         predictions: out of fold, of every face of the store, in its order; fold: (N,) of each face.
-        regions: name → point indices; coverage: the share that the radii are to hold.
 
     Returns:
         `wanted`, `coverage`, `regions` and `sources` (name → share, None where there is no point), and `radius`, the
@@ -184,9 +183,7 @@ def write_intervals(
 ) -> str:
     """Write both tables of the test faces, calibrated on the out-of-fold predictions of all train faces.
 
-    Args:
-        intervals, review: the files.
-        oof, test: the ensemble's predictions, in the order of the crop store; faces: its test part's table.
+    Predictions are the ensemble's, in the order of the crop store; `faces` is its test part's table.
 
     Returns:
         One line that sums up what was written.

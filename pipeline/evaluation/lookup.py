@@ -22,13 +22,7 @@ SHOWN = 5  # problems that are shown one by one
 
 @dataclass(frozen=True, kw_only=True)
 class Lookup:
-    """The R coordinates that a contest asks for.
-
-    Attributes:
-        ids: RowId of each.
-        places: (R,) int64, where each stands among the N·2K coordinates of all points, x0, y0, x1, … face by face.
-        num_points: K.
-    """
+    """The R coordinates that a contest asks for: their RowId, and (R,) places among the N·2K of all `num_points` K."""
 
     ids: list[str]
     places: np.ndarray
@@ -36,15 +30,11 @@ class Lookup:
 
 
 def read_lookup(path: Path, images: Sequence[str], names: Sequence[str]) -> Lookup:
-    """Read a lookup table.
+    """Read a lookup table; a UserError has its first problems, with their lines.
 
     Args:
-        path: `IdLookupTable.csv`.
         images: of the N test faces; what follows the last slash is the ImageId.
         names: of the K points, as FeatureName has them without `_x` and `_y`.
-
-    Raises:
-        UserError: every image or point that is not known, with its line (the first few), or what else is wrong.
     """
     faces = {image.rpartition("/")[2]: face for face, image in enumerate(images)}
     coordinates = {f"{name}_{axis}": 2 * point + (axis == "y") for point, name in enumerate(names) for axis in "xy"}
@@ -76,9 +66,8 @@ def write(path: Path, points: np.ndarray, table: Lookup) -> None:
 def check(path: Path, faces: pd.DataFrame, table: Lookup) -> str:
     """Prove that a file is a submission for this table and these faces; see `submission.check`."""
     values = read_values(path, HEADER, table.ids, f"the lookup table asks for {len(table.ids)}", finite=True)
-    points = np.full(len(faces) * 2 * table.num_points, np.nan)
-    points[table.places] = values
-    points = points.reshape(len(faces), table.num_points, 2)
+    points = np.full((len(faces), table.num_points, 2), np.nan)
+    points.ravel()[table.places] = values
     asked = np.isfinite(points).all(axis=2).any(axis=1)
     inside = check_places(path, points[asked], faces[asked])
     return (f"{path}: {values.size} rows of the lookup table in order, all finite; {inside} of {asked.sum()} faces "

@@ -56,11 +56,7 @@ class Results:
 
 
 def load_results(paths: Paths, models: Sequence[str], folds: Sequence[int], solution: Path | None) -> Results:
-    """Read what the stages up to `ensemble` wrote, and make the baseline.
-
-    Args:
-        solution: file with the true points of the test faces, laid out as a submission; None where not known.
-    """
+    """Read what the stages up to `ensemble` wrote and the file of the test faces' true points, and make the baseline."""
     train, test = CropStore.open(paths.crops / "train"), CropStore.open(paths.crops / "test")
     if train.keypoints is None:
         raise UserError(f"{paths.crops / 'train'}: the train faces have no points, so there is nothing to score")
@@ -79,11 +75,10 @@ def load_results(paths: Paths, models: Sequence[str], folds: Sequence[int], solu
 
 
 def build_metrics(results: Results, eyes: tuple[int, int] | None) -> dict:
-    """Score the ensemble, every model and the baseline, as `metrics.json` holds them.
+    """Score the `ensemble`, all `models` (by name) and the `baseline`, as `metrics.json` holds them.
 
-    Returns:
-        `ensemble`, `models` (name → scores) and `baseline`. Scores are those of `fold_summary`, with `test_mae`,
-        `test_nme` and `test_rmse` where there is a solution. A score that does not exist is None.
+    Scores are those of `fold_summary`, with `test_mae`, `test_nme` and `test_rmse` where there is a solution. A score
+    that does not exist is None.
     """
     truth = results.train.keypoints
     assert truth is not None
@@ -123,28 +118,20 @@ def format_scores(metrics: dict, folds: Sequence[int], style: Style = "text") ->
 
 
 def load_history(paths: Paths, models: Sequence[str], folds: Sequence[int]) -> pd.DataFrame:
-    """Read the training curves of the named models and folds, one row an epoch.
+    """Read the training curves of the named models and folds, one row an epoch; a UserError names each bad file.
 
-    Returns:
-        `run` (MODEL/foldFOLD), `model`, `fold`, then the columns of the runs' `history.csv`.
-
-    Raises:
-        UserError: every file that is missing or broken.
+    Columns: `run` (MODEL/foldFOLD), `model`, `fold`, then those of the runs' `history.csv`.
     """
     parts, problems = [], []
     for model, fold in product(models, folds):
         path = paths.run(model, fold) / "history.csv"
         try:
-            part = pd.read_csv(path)
+            parts.append(pd.read_csv(path).assign(run=f"{model}/fold{fold}", model=model, fold=fold))
         except (OSError, ValueError) as error:
             problems.append(f"{path}: no training history ({error}); run `dvc repro train` first")
-        else:
-            for name, value in (("fold", fold), ("model", model), ("run", f"{model}/fold{fold}")):
-                part.insert(0, name, value)
-            parts.append(part)
     if problems:
         raise UserError(*problems)
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts).set_index(["run", "model", "fold"]).reset_index()
 
 
 def _show(value: float | None) -> str:

@@ -22,7 +22,7 @@ SHOWN = 5  # problems of one kind that are shown one by one
 
 
 def write(path: Path, points: np.ndarray) -> None:
-    """Write points (N, K, 2) in image pixels, see `write_rows`."""
+    """Write points (N, K, 2) in image pixels; see `write_rows`."""
     write_rows(path, HEADER, range(points.size), points, slice(None))
 
 
@@ -31,8 +31,7 @@ def write_rows(
 ) -> None:
     """Write a header and a row `ID,VALUE` for the coordinates at `places` of points (N, K, 2), as float32, unrounded.
 
-    Raises:
-        UserError: a coordinate is not finite; nothing is written.
+    A UserError says that a coordinate is not finite; then nothing is written.
     """
     values = np.asarray(points, np.float32)
     broken = np.flatnonzero(~np.isfinite(values).all((1, 2)))
@@ -58,20 +57,12 @@ def read_predictions(path: Path, num_faces: int) -> Predictions:
 
 
 def check(path: Path, faces: pd.DataFrame, num_points: int) -> str:
-    """Prove that a file is a submission for these faces.
+    """Prove that a file is a submission for these faces, given by their boxes, and sum up in a line what was checked.
 
     The header, the number and order of the rows and that every number is finite are exact. That the numbers are in
     image pixels is judged by the boxes: the median of a face's points lies inside its box. Pixels of the crop,
-    coordinates normalised to the box or the image, x and y swapped or faces in another order fail this.
-
-    Args:
-        faces: one row a test face, in order, with its box; num_points: K.
-
-    Returns:
-        One line that sums up what was checked.
-
-    Raises:
-        UserError: everything that is wrong.
+    coordinates normalised to the box or the image, x and y swapped or faces in another order fail this. A UserError has
+    everything that is wrong.
     """
     points = _coordinates(path, len(faces), num_points, finite=True)
     inside = check_places(path, points, faces)
@@ -82,8 +73,7 @@ def check(path: Path, faces: pd.DataFrame, num_points: int) -> str:
 def check_places(path: Path, points: np.ndarray, faces: pd.DataFrame) -> int:
     """Count the faces that have the median of their points (N, K, 2; NaN where not asked for) inside their box.
 
-    Raises:
-        UserError: too few; these are no image pixels, or the faces are in another order.
+    A UserError says that these are too few: the points are no image pixels, or the faces are in another order.
     """
     away = ~_inside(points, faces)
     if away.sum() > MAX_AWAY * len(faces):
@@ -93,11 +83,7 @@ def check_places(path: Path, points: np.ndarray, faces: pd.DataFrame) -> int:
 
 
 def read_solution(path: Path, num_faces: int, num_points: int) -> np.ndarray:
-    """Read the true points (N, K, 2) float32 of a solution file, NaN where Predicted is empty or nan.
-
-    Raises:
-        UserError: the file is missing or has not the layout of a submission.
-    """
+    """Read the true points (N, K, 2) float32 of a solution file, laid out as a submission, NaN where empty or nan."""
     return _coordinates(path, num_faces, num_points, finite=False).astype(np.float32)
 
 
@@ -108,14 +94,11 @@ def _coordinates(path: Path, num_faces: int, num_points: int, finite: bool) -> n
 
 
 def read_values(path: Path, header: Sequence[str], ids: Sequence[object], expected: str, finite: bool) -> np.ndarray:
-    """Read the numbers (R,) float64 of a file with a header and rows `ID,VALUE`.
+    """Read the numbers (R,) float64 of a file with a header and rows `ID,VALUE`; a UserError has all that is wrong.
 
     Args:
         header, ids: what must stand there, in order; expected: why so many rows, for the message.
         finite: whether every value must be a finite number; else it is NaN where it is empty.
-
-    Raises:
-        UserError: everything that is wrong with header, rows and order.
     """
     rows, values, wrong, bad, count = _read_rows(path), np.full(len(ids), np.nan), [], 0, 0
     if (first := next(rows, [])) != list(header):

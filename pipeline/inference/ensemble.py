@@ -54,6 +54,15 @@ class Ensemble:
     weights: dict
     shape: ShapeCorrection | None
 
+    def save(self, folder: Path) -> None:
+        """Write `oof.npz`, `test.npz`, `weights.json` and, where there is a correction, `shape.npz`."""
+        self.oof.save(folder / "oof.npz")
+        self.test.save(folder / "test.npz")
+        write_text(folder / "weights.json", json.dumps(self.weights, indent=2) + "\n")
+        (folder / SHAPE).unlink(missing_ok=True)
+        if self.shape:
+            self.shape.save(folder / SHAPE)
+
 
 def build_ensemble(
     oof: Runs, test: Runs, truth: np.ndarray, fold: np.ndarray, blend: str, *,
@@ -67,13 +76,11 @@ def build_ensemble(
     Args:
         oof, test: predictions for the faces of each fold, and for all test faces.
         truth: (F, K, 2) image pixels, NaN where missing; fold: (F,) the fold of each train face.
-        blend: "mean", "median" or "weights".
-        ridge: strength of the ridge of a `ShapeCorrection`, None for no correction.
-        flip_indices: (K,) index of each point's counterpart in the mirror image, for the correction.
+        ridge, flip_indices: see `ShapeCorrection.fit`; None for no correction.
 
     Raises:
-        UserError: a face is predicted twice, or not at all, or by a model that should not, or the members differ in
-            their test faces or numbers of points; too few faces to learn a correction from.
+        UserError: a face is predicted twice, not at all, or by a model that should not; the members differ in their
+            test faces or numbers of points; too few faces to learn a correction from.
     """
     if blend not in BLENDS:
         raise UserError(f"ensemble.blend {blend!r}: choose one of {', '.join(BLENDS)}")
@@ -108,10 +115,7 @@ def ensemble_files(
     paths: Paths, models: Sequence[str], folds: Sequence[int], blend: str, *,
     ridge: float | None = None, flip_indices: np.ndarray | None = None,
 ) -> Ensemble:
-    """Blend the prediction files of the named models and folds by `build_ensemble`, and write the result beside them.
-
-    `oof.npz`, `test.npz`, `weights.json` and, where there is a correction, `shape.npz`.
-    """
+    """Blend the prediction files of the named models and folds by `build_ensemble`, and save the result."""
     store = CropStore.open(paths.crops / "train")
     if store.keypoints is None:
         raise UserError(f"{paths.crops / 'train'}: the train faces have no points, so nothing can be fitted")
@@ -119,13 +123,7 @@ def ensemble_files(
     found = build_ensemble(
         load_runs(paths, models, folds, "oof"), load_runs(paths, models, folds, "test"), store.keypoints, fold, blend,
         ridge=ridge, flip_indices=flip_indices)
-    found.oof.save(paths.ensemble / "oof.npz")
-    found.test.save(paths.ensemble / "test.npz")
-    write_text(paths.ensemble / "weights.json", json.dumps(found.weights, indent=2) + "\n")
-    if found.shape is None:
-        (paths.ensemble / SHAPE).unlink(missing_ok=True)
-    else:
-        found.shape.save(paths.ensemble / SHAPE)
+    found.save(paths.ensemble)
     return found
 
 
@@ -177,12 +175,7 @@ def fit_weights(points: Sequence[np.ndarray], truth: np.ndarray, rounds: int = 1
     solution of [R; 1ᵀ] w = [0; 1], R being the triangle of the QR decomposition of √d E. The best round counts, single
     members included, so that the blend is never worse than any of them on the faces it was fitted on.
 
-    Args:
-        points: (F, K, 2) predictions of each of L members.
-        truth: (F, K, 2), NaN where missing; missing points are left out.
-
-    Returns:
-        (L,) float64.
+    Points are (F, K, 2) predictions of each of L members, truth (F, K, 2); what is NaN there is left out.
     """
     present, equal = np.isfinite(truth).all(-1), np.full(len(points), 1 / len(points))
     if not present.any():

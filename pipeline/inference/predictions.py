@@ -74,11 +74,7 @@ Runs = dict[str, dict[int, Predictions]]  # model → fold → its predictions
 
 
 def load_runs(paths: Paths, models: Sequence[str], folds: Sequence[int], part: str) -> Runs:
-    """Read the predictions of the named models and folds; `part` is "oof" or "test".
-
-    Raises:
-        UserError: every file that is missing or broken.
-    """
+    """Read the "oof" or "test" predictions of the named models and folds; a UserError names each bad file."""
     found: Runs = {model: {} for model in models}
     problems: list[str] = []
     for model, fold in product(models, folds):
