@@ -5,7 +5,8 @@ Both must have predicted the same faces; the faces are matched by image and box,
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import groupby, product
+from operator import attrgetter
 
 import numpy as np
 import pandas as pd
@@ -137,10 +138,9 @@ def _cells(row: Row, comparison: Comparison) -> list[str]:
 def format_comparison(comparison: Comparison, style: Style = "text") -> str:
     """Render a table for each score: faces, both scores, the difference, its interval, the verdict."""
     blocks = [f"**{comparison.title}**" if style == "markdown" else comparison.title]
-    for score in dict.fromkeys(row.score for row in comparison.rows):
+    for score, rows in groupby(comparison.rows, attrgetter("score")):
         heads = [HEADS[score], comparison.a, comparison.b, "difference", "95% interval", ""]
-        body = [_cells(row, comparison) for row in comparison.rows if row.score == score]
-        blocks.append(format_table(heads, body, style))
+        blocks.append(format_table(heads, [_cells(row, comparison) for row in rows], style))
     return "\n\n".join(blocks + [FOLDS_DIFFER] * comparison.folds_differ)
 
 

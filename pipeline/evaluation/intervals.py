@@ -17,6 +17,7 @@ from pipeline.common.files import write_pieces
 from pipeline.data.annotations import BOX
 from pipeline.data.store import CropStore
 from pipeline.inference.predictions import Predictions
+from pipeline.keypoints.geometry import finite_mean
 from pipeline.keypoints.metrics import point_errors
 
 BLOCK = 1024  # faces that are written at once, for the memory
@@ -46,12 +47,7 @@ class Intervals:
 
     @classmethod
     def fit(cls, predictions: Predictions, truth: np.ndarray, faces: pd.DataFrame, coverage: float) -> "Intervals":
-        """Calibrate on predictions of N faces by models that were not trained on them.
-
-        Args:
-            truth: (N, K, 2) image pixels, NaN where missing; faces: N rows with the box and `source`.
-            coverage: the share, above 0 and below 1.
-        """
+        """Calibrate on predictions of N faces, with box and `source`, by models that were not trained on them."""
         size, num_points = face_size(faces), truth.shape[1]
         base, slope, quantile = np.ones(num_points), np.zeros(num_points), np.full(num_points, np.inf)
         ratio = np.empty(truth.shape[:2])  # of the error to the radius without a factor; NaN where missing
@@ -64,11 +60,9 @@ class Intervals:
             expected = base[point] + slope[point] * spread
             quantile[point] = conformal_quantile(found / expected[known], coverage)
             ratio[:, point] = errors / (quantile[point] * expected) if np.isfinite(quantile[point]) else np.nan
-        factor = {}
-        for source, rows in faces.reset_index(drop=True).groupby("source").indices.items():
-            found = ratio[rows].ravel()
-            if len(rows) >= FEW and np.isfinite(found).any():
-                factor[str(source)] = conformal_quantile(found, coverage)
+        factor = {str(source): conformal_quantile(ratio[rows].ravel(), coverage)
+                  for source, rows in faces.groupby("source").indices.items()
+                  if len(rows) >= FEW and np.isfinite(ratio[rows]).any()}
         return cls(base=base, slope=slope, quantile=quantile, factor=factor)
 
     def radii(self, predictions: Predictions, faces: pd.DataFrame) -> np.ndarray:
@@ -81,10 +75,11 @@ class Intervals:
 
 
 def conformal_quantile(values: np.ndarray, coverage: float) -> float:
-    """Find the smallest of n values that at least ⌈(n + 1) · coverage⌉ do not exceed, NaN aside; infinite if n is small."""
-    known = np.sort(values[~np.isnan(values)])
-    rank = math.ceil((len(known) + 1) * coverage)
-    return float(known[rank - 1]) if rank <= len(known) else np.inf
+    """Sort n values without NaN; find the smallest that ⌈(n + 1) · coverage⌉ do not exceed, infinite if n is small."""
+    values.sort()  # NaN last
+    known = np.count_nonzero(~np.isnan(values))
+    rank = math.ceil((known + 1) * coverage)
+    return float(values[rank - 1]) if rank <= known else np.inf
 
 
 def face_size(faces: pd.DataFrame) -> np.ndarray:
@@ -151,19 +146,18 @@ def interval_lines(faces: pd.DataFrame, predictions: Predictions, radii: np.ndar
     count = radii.shape[1]
     for start in range(0, max(len(faces), 1), BLOCK):
         block = slice(start, start + BLOCK)
-        face = np.repeat(predictions.face[block], count)
+        face, (x, y) = np.repeat(predictions.face[block], count), predictions.points[block].reshape(-1, 2).T
         yield pd.DataFrame({
-            "face": face, "image": np.repeat(faces.image.to_numpy()[block], count), "point": np.arange(len(face)) % count,
-            "x": predictions.points[block, :, 0].ravel(), "y": predictions.points[block, :, 1].ravel(),
-            "radius": radii[block].ravel(),
+            "face": face, "image": np.repeat(faces.image.to_numpy()[block], count),
+            "point": np.arange(len(face)) % count, "x": x, "y": y, "radius": radii[block].ravel(),
         }).to_csv(index=False, header=not start, float_format="%.3f")
 
 
 def review_table(faces: pd.DataFrame, radius: np.ndarray, usual: np.ndarray) -> pd.DataFrame:
     """List the faces that a person should look at, the least certain first.
 
-    They are those whose mean radius (N,), in sizes of the face, is larger than that of all but one in twenty train
-    faces, whose own are `usual` (M,). Columns: `face`, `image`, the box, `radius` (image pixels) and `of_size`.
+    They are those whose mean radius (N,), in sizes of the face (`of_size`), is larger than that of all but one in
+    twenty train faces, whose own are `usual` (M,).
     """
     table = faces[["image", *BOX]].reset_index(drop=True).rename_axis("face").reset_index()
     table["radius"] = radius
@@ -172,26 +166,18 @@ def review_table(faces: pd.DataFrame, radius: np.ndarray, usual: np.ndarray) -> 
     return table[table.of_size > bound].sort_values("of_size", ascending=False)
 
 
-def mean_radius(radii: np.ndarray) -> np.ndarray:
-    """(N,) mean over the points whose radius is finite; NaN for a face without any."""
-    return np.ma.masked_invalid(radii).mean(axis=1).filled(np.nan)
-
-
 def write_intervals(
     intervals: Path, review: Path, *, oof: Predictions, test: Predictions, train: CropStore, faces: pd.DataFrame,
     coverage: float,
 ) -> str:
-    """Write both tables of the test faces, calibrated on the out-of-fold predictions of all train faces.
+    """Write both tables of the test faces, calibrated on all train faces, and sum up in a line what was written.
 
     Predictions are the ensemble's, in the order of the crop store; `faces` is its test part's table.
-
-    Returns:
-        One line that sums up what was written.
     """
     assert train.keypoints is not None
     fitted = Intervals.fit(oof, train.keypoints, train.faces, coverage)
-    usual, radii = mean_radius(fitted.radii(oof, train.faces)), fitted.radii(test, faces)
+    usual, radii = finite_mean(fitted.radii(oof, train.faces)), fitted.radii(test, faces)
     write_pieces(intervals, interval_lines(faces, test, radii))
-    unsure = review_table(faces, mean_radius(radii), usual / face_size(train.faces))
+    unsure = review_table(faces, finite_mean(radii), usual / face_size(train.faces))
     write_pieces(review, [unsure.to_csv(index=False, float_format="%.3f")])
     return f"{intervals}: a radius for each point, to hold {coverage:.0%} of them; {review}: {len(unsure)} unsure faces"

@@ -32,9 +32,7 @@ class Lookup:
 def read_lookup(path: Path, images: Sequence[str], names: Sequence[str]) -> Lookup:
     """Read a lookup table; a UserError has its first problems, with their lines.
 
-    Args:
-        images: of the N test faces; what follows the last slash is the ImageId.
-        names: of the K points, as FeatureName has them without `_x` and `_y`.
+    What follows the last slash of an image is its ImageId; `names` are FeatureNames without `_x` and `_y`.
     """
     faces = {image.rpartition("/")[2]: face for face, image in enumerate(images)}
     coordinates = {f"{name}_{axis}": 2 * point + (axis == "y") for point, name in enumerate(names) for axis in "xy"}

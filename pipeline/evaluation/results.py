@@ -56,7 +56,7 @@ class Results:
 
 
 def load_results(paths: Paths, models: Sequence[str], folds: Sequence[int], solution: Path | None) -> Results:
-    """Read what the stages up to `ensemble` wrote and the file of the test faces' true points, and make the baseline."""
+    """Read what the stages up to `ensemble` wrote and the file `solution`, and make the baseline."""
     train, test = CropStore.open(paths.crops / "train"), CropStore.open(paths.crops / "test")
     if train.keypoints is None:
         raise UserError(f"{paths.crops / 'train'}: the train faces have no points, so there is nothing to score")

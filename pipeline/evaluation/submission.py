@@ -138,7 +138,7 @@ def _parse(row: list[str], header: Sequence[str], row_id: str | None, finite: bo
         value = float(row[1] or "nan")
     except ValueError:
         value = np.inf
-    bad = np.isinf(value) or finite and np.isnan(value)
+    bad = np.isinf(value) or (finite and np.isnan(value))
     return value, f"{header[1]} is {row[1]!r}, not a finite number" if bad else ""
 
 

@@ -66,7 +66,7 @@ class Annotator:
     tta: TTA
 
     def predict(self, root: Path, faces: Annotations) -> Predictions:
-        """Predict the points of `faces`, whose images lie in `root`, in image pixels; for errors see `load_predictor`."""
+        """Predict the points of `faces`, images in `root`, in image pixels; for errors see `load_predictor`."""
         upright = [model for model in self.members if self.cascade and model in self.cascade.models]
         with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             boxed, aligned = Path(folder, "crops"), Path(folder, "aligned")
@@ -94,11 +94,8 @@ def annotate(out: Path, boxes: Boxes, annotator: Annotator) -> list[Path]:
     The files name the images relative to the deepest folder that holds them all, so that both are read back with it as
     the data folder; the picture of an image lies in `out` under this name and `.png`.
 
-    Returns:
-        The files, the pictures first.
-
-    Raises:
-        UserError: a model does not fit; an image cannot be named or would be overwritten.
+    Returns the files, the pictures first. A UserError says that a model does not fit, or that an image cannot be named
+    or would be overwritten.
     """
     root, names = name_images(list(boxes))
     pictures = {image: out / f"{name}.png" for image, name in names.items()}

@@ -58,10 +58,7 @@ def read_boxes(file: Path, images: Sequence[Path]) -> tuple[Boxes, list[str], li
     """Read boxes from a CSV file with image, left, top, width and height, or any annotation file with boxes.
 
     The file names an image as the call does, by its path relative to the file, or by its bare name where only one image
-    has it. Boxes of other images are left out.
-
-    Returns:
-        boxes, notes and problems, each problem with the line of the file.
+    has it. Boxes of other images are left out. Returns boxes, notes and problems, each with the line of the file.
     """
     try:
         reader = formats.FORMATS[formats.recognise(file.parent, file.name)]

@@ -6,6 +6,7 @@ Legend: L members of a blend, F faces, K points. A blend knows three rules: the 
 
 import json
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -89,26 +90,28 @@ def build_ensemble(
     del oof  # for the memory
 
     def fit(rows: np.ndarray) -> Blend:
-        members = [member.rows(rows) for member in pooled]
-        weights = None if blend == "median" else np.full(len(members), 1 / len(members))
-        if blend == "weights" and len(members) > 1:
-            weights = fit_weights([member.points for member in members], truth[rows])
+        weights = None if blend == "median" else np.full(len(pooled), 1 / len(pooled))
+        if blend == "weights" and len(pooled) > 1:
+            weights = fit_weights([member.points[rows] for member in pooled], truth[rows])
         if ridge is None:
             return Blend(weights=weights, shape=None)
         assert flip_indices is not None
-        points = blend_members(members, weights).points
+        points = blend_members([member.rows(rows) for member in pooled], weights).points
         return Blend(weights=weights, shape=ShapeCorrection.fit(points, truth[rows], flip_indices, ridge))
 
     by_fold = {int(own): fit(fold != own) for own in np.unique(fold)}
-    parts = [found.apply([member.rows(fold == own) for member in pooled]) for own, found in by_fold.items()]
     for_test = fit(np.ones(len(fold), bool))
+    whole = deepcopy(pooled[0])
+    for own, found in by_fold.items():
+        part = found.apply([member.rows(fold == own) for member in pooled])
+        whole.points[fold == own], whole.spread[fold == own] = part.points, part.spread
     weights: dict = {"blend": blend, "ridge": ridge}
     if blend != "median":
         shares = {str(own): dict(zip(models, found.weights.tolist(), strict=True))
                   for own, found in [*by_fold.items(), ("test", for_test)] if found.weights is not None}
         weights |= {"test": shares.pop("test"), "oof": shares}
     blended = for_test.apply([average_folds(list(test[model].values())) for model in models])
-    return Ensemble(oof=Predictions.pool(parts), test=blended, weights=weights, shape=for_test.shape)
+    return Ensemble(oof=whole, test=blended, weights=weights, shape=for_test.shape)
 
 
 def ensemble_files(
@@ -155,7 +158,7 @@ def blend_members(members: Sequence[Predictions], weights: np.ndarray | None) ->
     def mean(values: np.ndarray) -> np.ndarray:
         return values.mean(0) if weights is None else (weights * values.T).T.sum(0)
 
-    blended = replace(members[0], points=members[0].points.copy(), spread=members[0].spread.copy())
+    blended = deepcopy(members[0])
     for start in range(0, len(blended), BLOCK):
         block = slice(start, start + BLOCK)
         points = np.stack([member.points[block] for member in members], dtype=np.float64)  # L F K 2
@@ -225,8 +228,7 @@ def _oof_problems(model: str, parts: dict[int, Predictions], fold: np.ndarray) -
             missing, foreign = len(np.setdiff1d(should, part.face)), len(np.setdiff1d(part.face, should))
             problems.append(f"{model}, fold {own}: the OOF faces are not those of the fold ({missing} missing, {twice} "
                           f"twice, {foreign} of other folds); run its predict stage again")
-    left_out = sorted(set(fold.tolist()) - set(parts))
-    if left_out:
+    if left_out := sorted(set(fold.tolist()) - set(parts)):
         problems.append(f"{model}: no OOF predictions for fold {', '.join(map(str, left_out))}, so not every face is "
                       "covered; name every fold in split.folds")
     return problems

@@ -90,7 +90,7 @@ def draw_histogram(path: Path, errors: dict[str, np.ndarray]) -> None:
         axis.hist(np.maximum(values, low), bins, histtype="stepfilled", alpha=0.15, color=f"C{number}")
         axis.hist(np.maximum(values, low), bins, histtype="step", lw=1.6, color=f"C{number}",
                   label=f"{label} (median {np.median(values):.2f})")
-    axis.set(xscale="log", xlabel="MAE of a face, image pixels", ylabel="faces", title="Errors of the faces, out of fold")
+    axis.set(xscale="log", xlabel="MAE of a face, image pixels", ylabel="faces", title="Errors of faces, out of fold")
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter("{x:g}")
     axis.legend()
@@ -109,7 +109,8 @@ def _label_decades(axis: Axes) -> None:
     """Ticks of a logarithmic y axis as plain numbers: the more of them, the fewer decades it spans."""
     low, high = axis.get_ylim()
     decades = np.log10(high / low)
-    subs = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8) if decades < 0.8 else (1, 1.5, 2, 3, 4, 6, 8) if decades < 1.6 else (1, 3)
+    many = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+    subs = many if decades < 0.8 else (1, 1.5, 2, 3, 4, 6, 8) if decades < 1.6 else (1, 3)
     axis.yaxis.set_major_locator(LogLocator(subs=subs))
     axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_formatter(NullFormatter())
@@ -130,26 +131,25 @@ def draw_differences(path: Path, panels: dict[str, dict[str, dict[str, Differenc
     places: dict[tuple[str, str | None], float] = {}
     y = 0.0
     for title, rows in next(iter(panels.values())).items():
-        places |= {(title, faces): y + offset for offset, faces in enumerate((None, *rows))}
+        places |= {(title, part): y + offset for offset, part in enumerate((None, *rows))}
         y += len(rows) + 1.5
     figure, axes = plt.subplots(1, len(panels), squeeze=False, sharey=True, layout="constrained",
                                 figsize=(2.5 + 4.2 * len(panels), 1.3 + 0.27 * y))
     for axis, (head, titles) in zip(axes[0], panels.items(), strict=True):
-        for title, rows in titles.items():
-            for faces, found in rows.items():
-                if found is not None:
-                    color = "0.6" if found.low <= 0 <= found.high else "C0" if found.difference < 0 else "C3"
-                    place, strong = places[title, faces], faces == list(rows)[-1]
-                    axis.plot([found.low, found.high], [place, place], color=color, lw=3 if strong else 1.5)
-                    axis.plot(found.difference, place, "o", color=color, ms=8 if strong else 5)
+        for title, faces, found in ((title, *item) for title, rows in titles.items() for item in rows.items()):
+            if found is not None:
+                color = "0.6" if found.low <= 0 <= found.high else "C0" if found.difference < 0 else "C3"
+                place, strong = places[title, faces], faces == "all"
+                axis.plot([found.low, found.high], [place, place], color=color, lw=3 if strong else 1.5)
+                axis.plot(found.difference, place, "o", color=color, ms=8 if strong else 5)
         axis.axvline(0, color="0.3", lw=1, zorder=0)
         axis.set(title=head, xlabel="difference of the errors, a − b", yticks=list(places.values()))
-        axis.set_yticklabels([faces or title for title, faces in places])
+        axis.set_yticklabels([part or title for title, part in places])
         axis.tick_params(axis="y", length=0)
         axis.grid(axis="x", alpha=0.25)
         axis.spines[["top", "right", "left"]].set_visible(False)
-    for label, (_, faces) in zip(axes[0, 0].get_yticklabels(), places, strict=True):
-        label.set_fontweight("bold" if faces is None else "normal")
+    for text, (_, part) in zip(axes[0, 0].get_yticklabels(), places, strict=True):
+        text.set_fontweight("normal" if part else "bold")
     axes[0, 0].set_ylim(max(places.values()) + 0.7, -0.7)
     legend = {"C0": "a is better", "C3": "b is better", "0.6": "no difference shown"}
     handles = [Line2D([], [], color=color, marker="o", label=label) for color, label in legend.items()]

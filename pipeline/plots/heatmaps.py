@@ -35,11 +35,7 @@ class Heatmaps:
 
 @torch.inference_mode()
 def compute_heatmaps(network: nn.Module, codec: Heatmap, store: CropStore, rows: np.ndarray) -> Heatmaps:
-    """Run the network on the un-augmented inputs of some faces.
-
-    The heatmaps are probabilities where the codec learns a distribution (softmax over the cells), else heights, of
-    which what is below 0 is cut off.
-    """
+    """Run the network on the un-augmented inputs of some faces: maps of probabilities, or of heights cut off at 0."""
     output = network.eval()(to_images(center_input(store.crops[rows], store.size))).float()
     return Heatmaps(rows=rows, maps=codec.normalize(output).numpy(), points=codec.decode(output).numpy(),
                     extent=cell_extent(codec))
