@@ -88,8 +88,8 @@ def folder_files(root: Path) -> Locate:
 def revision_files(repo: Path, revision: str, folder: Path) -> Locate:
     """Locate the files of a git revision or a DVC experiment, each copied into `folder` when it is asked for.
 
-    `repo` is the workspace, or a folder in it. A UserError says that there is no such revision or, from the result, that
-    a file is neither in git nor in DVC's cache.
+    `repo` is the workspace, or a folder in it. A UserError says that there is no such revision or, from the result,
+    that a file is neither in git nor in DVC's cache.
     """
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
