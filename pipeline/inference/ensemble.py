@@ -75,13 +75,11 @@ def build_ensemble(
     Stacked generalization, 1992), those of the test faces on all of them.
 
     Args:
-        oof, test: predictions for the faces of each fold, and for all test faces.
         truth: (F, K, 2) image pixels, NaN where missing; fold: (F,) the fold of each train face.
         ridge, flip_indices: see `ShapeCorrection.fit`; None for no correction.
 
     Raises:
-        UserError: a face is predicted twice, not at all, or by a model that should not; the members differ in their
-            test faces or numbers of points; too few faces to learn a correction from.
+        UserError: members that do not fit each other or the train faces; too few faces to learn a correction from.
     """
     if blend not in BLENDS:
         raise UserError(f"ensemble.blend {blend!r}: choose one of {', '.join(BLENDS)}")
@@ -99,8 +97,7 @@ def build_ensemble(
         points = blend_members([member.rows(rows) for member in pooled], weights).points
         return Blend(weights=weights, shape=ShapeCorrection.fit(points, truth[rows], flip_indices, ridge))
 
-    by_fold = {int(own): fit(fold != own) for own in np.unique(fold)}
-    for_test = fit(np.ones(len(fold), bool))
+    by_fold, for_test = {int(own): fit(fold != own) for own in np.unique(fold)}, fit(np.ones(len(fold), bool))
     whole = deepcopy(pooled[0])
     for own, found in by_fold.items():
         part = found.apply([member.rows(fold == own) for member in pooled])
@@ -110,8 +107,8 @@ def build_ensemble(
         shares = {str(own): dict(zip(models, found.weights.tolist(), strict=True))
                   for own, found in [*by_fold.items(), ("test", for_test)] if found.weights is not None}
         weights |= {"test": shares.pop("test"), "oof": shares}
-    blended = for_test.apply([average_folds(list(test[model].values())) for model in models])
-    return Ensemble(oof=whole, test=blended, weights=weights, shape=for_test.shape)
+    members = [average_folds(list(test[model].values())) for model in models]
+    return Ensemble(oof=whole, test=for_test.apply(members), weights=weights, shape=for_test.shape)
 
 
 def ensemble_files(
