@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -87,17 +88,9 @@ def build_ensemble(
     models, pooled = list(oof), [Predictions.pool(list(parts.values())) for parts in oof.values()]
     del oof  # for the memory
 
-    def fit(rows: np.ndarray) -> Blend:
-        weights = None if blend == "median" else np.full(len(pooled), 1 / len(pooled))
-        if blend == "weights" and len(pooled) > 1:
-            weights = fit_weights([member.points[rows] for member in pooled], truth[rows])
-        if ridge is None:
-            return Blend(weights=weights, shape=None)
-        assert flip_indices is not None
-        points = blend_members([member.rows(rows) for member in pooled], weights).points
-        return Blend(weights=weights, shape=ShapeCorrection.fit(points, truth[rows], flip_indices, ridge))
-
-    by_fold, for_test = {int(own): fit(fold != own) for own in np.unique(fold)}, fit(np.ones(len(fold), bool))
+    fit = partial(_fit, pooled, truth, blend, ridge, flip_indices)
+    by_fold = {int(own): fit(fold != own) for own in np.unique(fold)}
+    for_test = fit(np.ones(len(fold), bool))
     whole = deepcopy(pooled[0])
     for own, found in by_fold.items():
         part = found.apply([member.rows(fold == own) for member in pooled])
@@ -109,6 +102,21 @@ def build_ensemble(
         weights |= {"test": shares.pop("test"), "oof": shares}
     members = [average_folds(list(test[model].values())) for model in models]
     return Ensemble(oof=whole, test=for_test.apply(members), weights=weights, shape=for_test.shape)
+
+
+def _fit(
+    pooled: Sequence[Predictions], truth: np.ndarray, blend: str, ridge: float | None, flip_indices: np.ndarray | None,
+    rows: np.ndarray,
+) -> Blend:
+    """Fit a blend on the OOF predictions of some faces, given by a mask (F,)."""
+    weights = None if blend == "median" else np.full(len(pooled), 1 / len(pooled))
+    if blend == "weights" and len(pooled) > 1:
+        weights = fit_weights([member.points[rows] for member in pooled], truth[rows])
+    if ridge is None:
+        return Blend(weights=weights, shape=None)
+    assert flip_indices is not None
+    points = blend_members([member.rows(rows) for member in pooled], weights).points
+    return Blend(weights=weights, shape=ShapeCorrection.fit(points, truth[rows], flip_indices, ridge))
 
 
 def ensemble_files(
