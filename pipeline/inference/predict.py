@@ -91,10 +91,7 @@ def load_predictor(run: Path, *stores: CropStore, flip_indices: np.ndarray, runt
 def predict_fold(
     paths: Paths, crops: Path, model: str, fold: int, *, flip_indices: np.ndarray, tta: TTA, runtime: Runtime
 ) -> None:
-    """Write `oof.npz` (the faces that the run held out) and `test.npz` into the run folder.
-
-    `crops` is the folder of the train and test parts of the crop store that the model sees.
-    """
+    """Write `oof.npz` (the faces held out) and `test.npz` of a run; `crops` has both parts that the model sees."""
     run, train, test = paths.run(model, fold), CropStore.open(crops / "train"), CropStore.open(crops / "test")
     _, held_out = fold_rows(paths.folds, fold, len(train))
     predictor = load_predictor(run, train, test, flip_indices=flip_indices, runtime=runtime, tta=tta)

@@ -102,10 +102,7 @@ def draw_filters(path: Path, filters: np.ndarray, label: str) -> None:
 
 
 def draw_heatmaps(path: Path, store: CropStore, heatmaps: Heatmaps, skeleton: Skeleton, label: str) -> None:
-    """Draw the heatmaps of some faces over their crops: all points in one, then single points with the one decoded.
-
-    The frame is the input, all that the network sees; cells outside it are for points outside it.
-    """
+    """Draw heatmaps over the crops, framed by the input: all points in one, then single points with the one decoded."""
     everything = [list(range(skeleton.num_points))] if skeleton.num_points > 1 else []
     panels = [*everything, *([point] for point in _chosen_points(skeleton))]
     title = f"{label}: heatmaps over the crop, each scaled to its highest cell; the frame is what the network sees"
