@@ -10,8 +10,7 @@ from pipeline.data.annotations import formats
 from pipeline.data.annotations.dlib_xml import write
 from pipeline.data.folds import read_folds
 from pipeline.data.store import CropStore
-from pipeline.inference.ensemble import pool_oof
-from pipeline.inference.predictions import load_runs
+from pipeline.inference.predictions import Predictions, load_runs
 from pipeline.keypoints.metrics import mae, mean_sd
 
 
@@ -50,7 +49,7 @@ def score(full: Path, fewer: Path, model: str) -> None:
     for workspace in (full, fewer):
         paths = Paths(root=workspace)
         fold = read_folds(paths.folds, len(truth)).fold.to_numpy()
-        oof = pool_oof(load_runs(paths, [model], np.unique(fold), "oof")[model]).points
+        oof = Predictions.pool(list(load_runs(paths, [model], np.unique(fold), "oof")[model].values())).points
         scores.append([mae(oof[fold == one], truth[fold == one]) for one in np.unique(fold)])
         mean, deviation = mean_sd(scores[-1])
         click.echo(f"{workspace}: MAE {mean:.4f} ± {deviation:.4f} px over folds")

@@ -133,7 +133,7 @@ def measure_predict(data: Path, xml: str, repeats: int) -> str:
                               tta=TTA(batch_size=count, flip=False))
 
         def ours(predictor=predictor) -> None:
-            predictor.predict(store, range(2 * count))
+            predictor.predict(store, np.arange(2 * count))
 
         @torch.inference_mode()
         def bare(model=model, ready=ready) -> None:

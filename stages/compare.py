@@ -42,15 +42,15 @@ def main(experiments: tuple[str, ...], models: tuple[str, ...], form: str | None
                   for number, where in enumerate(dict.fromkeys(where for where, _ in sides))}
         (where, model), *others = sides
         for other_where, other_model in others:
-            first, second = model or other_model, other_model or model
-            pairs = [(first, second)] if first and second else [(name, name) for name in models]
-            found += compare(loaded[where], loaded[other_where], pairs)
+            own, other = model or other_model, other_model or model
+            pair = [(own, other)] if own and other else [(name, name) for name in models]
+            found += compare(loaded[where], loaded[other_where], pair)
     if plot:
         from pipeline.plots.charts import draw_differences
 
         draw_differences(plot, panels(found))
     click.echo(dumps([as_json(one) for one in found], indent=2) if form == "json" else
-               "\n\n".join(format_comparison(one, form or "text") for one in found))
+               "\n\n".join(format_comparison(one, "markdown" if form else "text") for one in found))
 
 
 def _parse(text: str) -> tuple[str, str | None]:

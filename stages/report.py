@@ -19,7 +19,7 @@ def main(params_path: Path) -> None:
     params, paths = load_params(params_path), PATHS
     data, skeleton, names = params.data, params.data.skeleton, (params.members, params.split.folds)
     results = load_results(paths, *names, Path(data.root) / data.solution if data.solution else None)
-    upright = CropStore.open(paths.aligned / "train") if params.align.models else None
+    upright = CropStore.open(paths.aligned / "train") if params.align.models else results.train
     members = {
         model: Member(run=paths.run(model, params.split.folds[0]),
                       store=upright if model in params.align.models else results.train,

@@ -1,5 +1,6 @@
 """Score every model, fold and the ensemble."""
 
+import json
 from pathlib import Path
 
 import click
@@ -13,7 +14,7 @@ def main(params_path: Path) -> None:
     """Write metrics.json and reports/curves.csv, and print the tables."""
     from pipeline.common.files import write_text
     from pipeline.evaluation.intervals import describe_coverage, measure_coverage
-    from pipeline.evaluation.results import build_metrics, format_scores, load_history, load_results, save_metrics
+    from pipeline.evaluation.results import build_metrics, format_scores, load_history, load_results
     from pipeline.inference.predictions import Predictions
     from pipeline.params import load_params
 
@@ -24,7 +25,7 @@ def main(params_path: Path) -> None:
     oof = Predictions.load(paths.ensemble / "oof.npz").by_face()
     metrics["intervals"] = measure_coverage(oof, results.train, results.fold, skeleton.regions, params.submit.coverage)
     write_text(paths.reports / "curves.csv", load_history(paths, *names).to_csv(index=False))
-    save_metrics(Path("metrics.json"), metrics)
+    write_text(Path("metrics.json"), json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     click.echo(f"{format_scores(metrics, params.split.folds)}\n\n{describe_coverage(metrics['intervals'])}")
 
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from html import escape
 from typing import Literal
 
+Style = Literal["text", "markdown", "html"]
 
-def format_table(
-    heads: Sequence[str], rows: Sequence[Sequence[str]], style: Literal["text", "markdown", "html"] = "text"
-) -> str:
+
+def format_table(heads: Sequence[str], rows: Sequence[Sequence[str]], style: Style = "text") -> str:
     """Render a table: the first column aligned left, the others right; HTML leaves that to its style sheet."""
     lines = [[str(cell) for cell in line] for line in (heads, *rows)]
     if style == "html":

@@ -5,12 +5,14 @@ Both must have predicted the same faces; the faces are matched by image and box,
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby, product
+from operator import attrgetter
 
 import numpy as np
 import pandas as pd
 
 from pipeline.common.errors import UserError
-from pipeline.common.tables import format_table
+from pipeline.common.tables import Style, format_table
 from pipeline.evaluation.experiments import Experiment
 from pipeline.keypoints.metrics import Difference, face_mae, face_nme, paired_bootstrap
 
@@ -22,14 +24,9 @@ HEADS = {"mae": "MAE, px", "nme": "NME, %"}  # of the tables, by the score they 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One score of two models, a and b, on the same faces.
+    """One score, a key of `HEADS`, of two models on the same faces: "fold" and its number, or "all".
 
-    Attributes:
-        score: a key of `HEADS`.
-        faces: "fold" and its number, or "all".
-        a, b: the score of each; NaN where no face has it.
-        interval: a − b with its 95% interval; None where fewer than `FEWEST` groups have the score.
-        better: "a" or "b", None where the interval holds 0 or there is none.
+    a and b are NaN where no face has the score; the interval of a − b is None where fewer than `FEWEST` groups have it.
     """
 
     score: str
@@ -40,7 +37,7 @@ class Row:
 
     @property
     def better(self) -> str | None:
-        """See the class."""
+        """The better one, "a" or "b"; None where the interval holds 0 or there is none."""
         if self.interval is None or self.interval.low <= 0 <= self.interval.high:
             return None
         return "a" if self.interval.difference < 0 else "b"
@@ -48,13 +45,9 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two models.
+    """Two models: their names, what each is called, and score by score each fold, then all faces.
 
-    Attributes:
-        models: the names of a and b.
-        a, b: what each is called, with its model where they differ.
-        rows: score by score each fold, then all faces.
-        folds_differ: whether some folds were left out since they do not hold the same faces in both.
+    `folds_differ` tells whether some folds were left out since they do not hold the same faces in both.
     """
 
     models: tuple[str, str]
@@ -63,15 +56,18 @@ class Comparison:
     rows: list[Row]
     folds_differ: bool
 
+    @property
+    def title(self) -> str:
+        """What is compared, in a line."""
+        return f"{self.models[0]}: " * (self.models[0] == self.models[1]) + f"{self.a} − {self.b}"
+
 
 def compare(
     first: Experiment, second: Experiment, models: Sequence[tuple[str, str]] = (), *, seed: int = 0
 ) -> list[Comparison]:
-    """Compare models of two experiments.
+    """Compare pairs of a model of the first and one of the second, by default each that both have, and the ensembles.
 
-    Args:
-        models: pairs of a model of the first and one of the second; none: each that both have, and the ensembles.
-        seed: of the bootstrap.
+    `seed` is that of the bootstrap.
 
     Raises:
         UserError: an experiment does not have its model, or they do not have the same faces with the same points.
@@ -86,11 +82,7 @@ def compare(
 
 
 def match_faces(first: Experiment, second: Experiment) -> np.ndarray:
-    """(N,) the row in `second` of each face of `first`.
-
-    Raises:
-        UserError: how the faces or their points differ.
-    """
+    """(N,) the row in `second` of each face of `first`; a UserError says how the faces or their points differ."""
     problems = []
     for one, other in ((first, second), (second, first)):
         if len(alone := one.faces.difference(other.faces, sort=False)):
@@ -121,35 +113,17 @@ def _compare(
     errors = {"mae": ([face_mae(one, truth) for one in points], np.isfinite(truth).all(-1).sum(-1))}
     if first.eyes is not None and first.eyes == second.eyes:
         errors["nme"] = ([face_nme(one, truth, first.eyes) for one in points], np.ones(len(truth)))
-    rows = [
-        _row(score, faces, of_faces[0][chosen], of_faces[1][chosen], weight[chosen], group[chosen], seed)
-        for score, (of_faces, weight) in errors.items() for faces, chosen in subsets.items()
-    ]
+    rows = []
+    for (score, (pair, weight)), (faces, chosen) in product(errors.items(), subsets.items()):
+        known = chosen & np.isfinite(pair[0])
+        means = [float(np.average(one[known], weights=weight[known])) if known.any() else np.nan for one in pair]
+        interval = None
+        if len(np.unique(group[known])) >= FEWEST:
+            interval = paired_bootstrap(pair[0][known], pair[1][known], group[known], seed, weight=weight[known])
+        rows.append(Row(score=score, faces=faces, a=means[0], b=means[1], interval=interval))
     labels = [label if models[0] == models[1] else f"{label} {model}".removeprefix("workspace ")
               for label, model in zip((first.label, second.label), models, strict=True)]
     return Comparison(models=models, a=labels[0], b=labels[1], rows=rows, folds_differ=len(shared) < len(numbers))
-
-
-def _row(
-    score: str, faces: str, a: np.ndarray, b: np.ndarray, weight: np.ndarray, group: np.ndarray, seed: int
-) -> Row:
-    """Make a row from the errors of some faces, NaN where a face has none, and how much each face counts."""
-    known = np.isfinite(a)
-    if not known.any():
-        return Row(score=score, faces=faces, a=np.nan, b=np.nan, interval=None)
-    means = [float(np.average(errors[known], weights=weight[known])) for errors in (a, b)]
-    enough = len(np.unique(group[known])) >= FEWEST
-    interval = paired_bootstrap(a, b, group, seed, weight=weight) if enough else None
-    return Row(score=score, faces=faces, a=means[0], b=means[1], interval=interval)
-
-
-def tables(comparison: Comparison) -> list[tuple[list[str], list[list[str]]]]:
-    """Make a table for each score, heads and rows: faces, both scores, the difference, its interval, the verdict."""
-    found = []
-    for score in dict.fromkeys(row.score for row in comparison.rows):
-        heads = [HEADS[score], comparison.a, comparison.b, "difference", "95% interval", ""]
-        found.append((heads, [_cells(row, comparison) for row in comparison.rows if row.score == score]))
-    return found
 
 
 def _cells(row: Row, comparison: Comparison) -> list[str]:
@@ -161,24 +135,17 @@ def _cells(row: Row, comparison: Comparison) -> list[str]:
     return [row.faces, a, b, difference, f"{low} to {high}", labels[row.better]]
 
 
-def title(comparison: Comparison) -> str:
-    """Say what is compared, in a line."""
-    models = f"{comparison.models[0]}: " if comparison.models[0] == comparison.models[1] else ""
-    return f"{models}{comparison.a} − {comparison.b}"
-
-
-def format_comparison(comparison: Comparison, style: str = "text") -> str:
-    """Render the tables; see `format_table` for `style`."""
-    heading = f"**{title(comparison)}**" if style == "markdown" else title(comparison)
-    blocks = [heading, *(format_table(heads, body, style) for heads, body in tables(comparison))]
+def format_comparison(comparison: Comparison, style: Style = "text") -> str:
+    """Render a table for each score: faces, both scores, the difference, its interval, the verdict."""
+    blocks = [f"**{comparison.title}**" if style == "markdown" else comparison.title]
+    for score, rows in groupby(comparison.rows, attrgetter("score")):
+        heads = [HEADS[score], comparison.a, comparison.b, "difference", "95% interval", ""]
+        blocks.append(format_table(heads, [_cells(row, comparison) for row in rows], style))
     return "\n\n".join(blocks + [FOLDS_DIFFER] * comparison.folds_differ)
 
 
 def as_json(comparison: Comparison) -> dict:
-    """Give every digit: `models`, `a`, `b`, and score → faces → `a`, `b`, `difference`, `low`, `high`, `better`.
-
-    What does not exist is None.
-    """
+    """Give every digit: `models`, `a`, `b`, and score → faces → a `Row`; what does not exist is None."""
     scores: dict = {}
     for row in comparison.rows:
         interval = row.interval._asdict() if row.interval else dict.fromkeys(Difference._fields)
@@ -193,7 +160,7 @@ def panels(comparisons: Sequence[Comparison]) -> dict[str, dict[str, dict[str, D
     found: dict = {}
     for one in comparisons:
         for row in one.rows:
-            found.setdefault(HEADS[row.score], {}).setdefault(title(one), {})[row.faces] = row.interval
+            found.setdefault(HEADS[row.score], {}).setdefault(one.title, {})[row.faces] = row.interval
     return found
 
 

@@ -14,7 +14,6 @@ from pipeline.common.errors import UserError
 from pipeline.common.paths import Paths
 from pipeline.data.annotations import BOX
 from pipeline.data.folds import read_folds
-from pipeline.inference.ensemble import pool_oof
 from pipeline.inference.predictions import Predictions
 from pipeline.params import load_names
 
@@ -29,9 +28,7 @@ class Experiment:
     """One side of a comparison.
 
     Attributes:
-        label: what it is called.
-        models: those that its params train, and the ensemble.
-        eyes: see `Skeleton`.
+        models: those that its params train, and the ensemble; eyes: see `Skeleton`.
         faces: (N,) image and box of each train face, no two alike.
         truth: (N, K, 2); fold, group: (N,).
         locate: finds the files of its predictions.
@@ -47,16 +44,12 @@ class Experiment:
     locate: Locate
 
     def oof(self, model: str) -> np.ndarray:
-        """Read the out-of-fold points (N, K, 2) of a model.
-
-        Raises:
-            UserError: they are missing or broken, or not those of the train faces.
-        """
+        """Read the out-of-fold points (N, K, 2) of a model; a UserError where they are not those of the train faces."""
         if model == ENSEMBLE:
             found = Predictions.load(self.locate(PATHS.ensemble / "oof.npz")).by_face()
         else:
-            files = {fold: self.locate(PATHS.run(model, fold) / "oof.npz") for fold in sorted(set(self.fold.tolist()))}
-            found = pool_oof({fold: Predictions.load(file) for fold, file in files.items()})
+            files = [self.locate(PATHS.run(model, fold) / "oof.npz") for fold in np.unique(self.fold)]
+            found = Predictions.pool([Predictions.load(file) for file in files])
         if not np.array_equal(found.face, np.arange(len(self.truth))) or found.points.shape != self.truth.shape:
             raise UserError(f"{self.label}: the predictions of {model} are not those of its {len(self.truth)} train "
                             "faces; run `dvc repro` there")
@@ -66,32 +59,20 @@ class Experiment:
 
 
 def load_experiment(label: str, locate: Locate) -> Experiment:
-    """Read the faces, the folds and the names of the models.
-
-    Args:
-        label: what to call it, also in messages.
-        locate: see `folder_files` and `revision_files`.
-
-    Raises:
-        UserError: what is missing or does not fit together.
-    """
+    """Read faces, folds and names of the models; a UserError says what is missing or does not fit together."""
     models, skeleton = load_names(locate(PATHS.params))
     try:
         truth = np.load(locate(PATHS.crops / "train/keypoints.npy"), allow_pickle=False)
-        faces = _face_names(pd.read_csv(locate(PATHS.crops / "train/faces.csv")))
+        table = pd.read_csv(locate(PATHS.crops / "train/faces.csv"))
+        boxes, again = table[BOX].astype(float).to_numpy().tolist(), table.groupby(["image", *BOX]).cumcount()
+        faces = pd.Index([f"{image} {box}" + f" #{number + 1}" * (number > 0)  # a box that is there twice
+                          for image, box, number in zip(table["image"], boxes, again, strict=True)])
         folds = read_folds(locate(PATHS.folds), len(truth))
     except (OSError, EOFError, KeyError, ValueError) as error:
         raise UserError(f"{label}: no crops and folds as this version writes them ({error}); run `dvc repro` "
                         "there") from None
     return Experiment(label=label, models=[*models, ENSEMBLE], eyes=skeleton.eyes, faces=faces, truth=truth,
                       fold=folds.fold.to_numpy(), group=folds.group.to_numpy(), locate=locate)
-
-
-def _face_names(table: pd.DataFrame) -> pd.Index:
-    """Name each face by its image and box; a box that is there twice gets a number."""
-    boxes, again = table[BOX].astype(float).to_numpy().tolist(), table.groupby(["image", *BOX]).cumcount()
-    return pd.Index([f"{image} {box}" + f" #{number + 1}" * (number > 0)
-                     for image, box, number in zip(table["image"], boxes, again, strict=True)])
 
 
 def folder_files(root: Path) -> Locate:
@@ -107,12 +88,8 @@ def folder_files(root: Path) -> Locate:
 def revision_files(repo: Path, revision: str, folder: Path) -> Locate:
     """Locate the files of a git revision or a DVC experiment, each copied into `folder` when it is asked for.
 
-    Args:
-        repo: the workspace, or a folder in it.
-        revision: a branch, tag, commit or the name of an experiment.
-
-    Raises:
-        UserError: there is no such revision; from the result also where a file is neither in git nor in DVC's cache.
+    `repo` is the workspace, or a folder in it. A UserError says that there is no such revision or, from the result,
+    that a file is neither in git nor in DVC's cache.
     """
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
@@ -127,8 +104,8 @@ def revision_files(repo: Path, revision: str, folder: Path) -> Locate:
 
     def locate(name: Path) -> Path:
         path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 files.get_file(name.as_posix(), str(path))
             except (OSError, DvcException, DataIndexError):

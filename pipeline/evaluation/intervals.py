@@ -5,7 +5,7 @@ side of its box.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +13,14 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import nnls
 
-from pipeline.common.files import write_text
+from pipeline.common.files import write_pieces
 from pipeline.data.annotations import BOX
 from pipeline.data.store import CropStore
 from pipeline.inference.predictions import Predictions
+from pipeline.keypoints.geometry import finite_mean
 from pipeline.keypoints.metrics import point_errors
 
+BLOCK = 1024  # faces that are written at once, for the memory
 FEW = 50  # faces of a source that get no factor of their own if they are fewer
 SMALLEST = 1e-6  # error that is to be expected at least, in sizes of the face
 
@@ -33,13 +35,11 @@ class Intervals:
     `base` · size + `slope` · spread.
 
     Attributes:
-        coverage: the share, above 0 and below 1.
         base, slope: (K,) neither negative, by least squares.
         quantile: (K,) of the errors in units of the expected one; infinite for a point that too few faces have.
         factor: source → how much larger its radii are; 1 for those with few faces.
     """
 
-    coverage: float
     base: np.ndarray
     slope: np.ndarray
     quantile: np.ndarray
@@ -47,12 +47,7 @@ class Intervals:
 
     @classmethod
     def fit(cls, predictions: Predictions, truth: np.ndarray, faces: pd.DataFrame, coverage: float) -> "Intervals":
-        """Calibrate on predictions of N faces by models that were not trained on them.
-
-        Args:
-            truth: (N, K, 2) image pixels, NaN where missing.
-            faces: N rows with the box and `source`.
-        """
+        """Calibrate on predictions of N faces, with box and `source`, by models that were not trained on them."""
         size, num_points = face_size(faces), truth.shape[1]
         base, slope, quantile = np.ones(num_points), np.zeros(num_points), np.full(num_points, np.inf)
         ratio = np.empty(truth.shape[:2])  # of the error to the radius without a factor; NaN where missing
@@ -60,33 +55,31 @@ class Intervals:
             errors = point_errors(predictions.points[:, point], truth[:, point]) / size
             spread, known = predictions.spread[:, point].astype(np.float64) / size, np.isfinite(errors)
             found, seen = errors[known], spread[known]
-            terms, _ = nnls(np.stack([np.ones_like(seen), seen], axis=1), found) if len(found) else ([1.0, 0.0], 0)
+            terms = nnls(np.stack([np.ones_like(seen), seen], axis=1), found)[0] if len(found) else np.array([1.0, 0.0])
             base[point], slope[point] = max(terms[0], SMALLEST), terms[1]
             expected = base[point] + slope[point] * spread
             quantile[point] = conformal_quantile(found / expected[known], coverage)
             ratio[:, point] = errors / (quantile[point] * expected) if np.isfinite(quantile[point]) else np.nan
-        factor = {}
-        for source, rows in faces.reset_index(drop=True).groupby("source").indices.items():
-            found = ratio[rows].ravel()
-            if len(rows) >= FEW and np.isfinite(found).any():
-                factor[str(source)] = conformal_quantile(found, coverage)
-        return cls(coverage=coverage, base=base, slope=slope, quantile=quantile, factor=factor)
+        factor = {str(source): conformal_quantile(ratio[rows].ravel(), coverage)
+                  for source, rows in faces.groupby("source").indices.items()
+                  if len(rows) >= FEW and np.isfinite(ratio[rows]).any()}
+        return cls(base=base, slope=slope, quantile=quantile, factor=factor)
 
     def radii(self, predictions: Predictions, faces: pd.DataFrame) -> np.ndarray:
         """(N, K) radius of each predicted point; infinite for a point that too few faces had to fit it on."""
-        expected = self.base * face_size(faces)[:, None] + self.slope * predictions.spread
+        radii = self.slope * predictions.spread
+        radii += self.base * face_size(faces)[:, None]
         factor = faces.source.astype(str).map(dict(self.factor)).fillna(1.0).to_numpy(np.float64)
-        return self.quantile * factor[:, None] * expected
+        radii *= self.quantile * factor[:, None]
+        return radii
 
 
 def conformal_quantile(values: np.ndarray, coverage: float) -> float:
-    """Find the smallest of n values that at least ⌈(n + 1) · coverage⌉ do not exceed; infinite where n is too small.
-
-    NaN does not count.
-    """
-    known = np.sort(values[~np.isnan(values)])
-    rank = math.ceil((len(known) + 1) * coverage)
-    return float(known[rank - 1]) if rank <= len(known) else np.inf
+    """Sort n values without NaN; find the smallest that ⌈(n + 1) · coverage⌉ do not exceed, infinite if n is small."""
+    values.sort()  # NaN last
+    known = np.count_nonzero(~np.isnan(values))
+    rank = math.ceil((known + 1) * coverage)
+    return float(values[rank - 1]) if rank <= known else np.inf
 
 
 def face_size(faces: pd.DataFrame) -> np.ndarray:
@@ -113,13 +106,12 @@ def measure_coverage(
 
     Args:
         predictions: out of fold, of every face of the store, in its order; fold: (N,) of each face.
-        regions: name → point indices.
-        coverage: the share that the radii are to hold.
 
     Returns:
         `wanted`, `coverage`, `regions` and `sources` (name → share, None where there is no point), and `radius`, the
         mean in image pixels.
     """
+    assert store.keypoints is not None
     errors = point_errors(predictions.points, store.keypoints)
     radii = cross_radii(predictions, store.keypoints, store.faces, fold, coverage)
     source = store.faces.source.to_numpy()
@@ -143,33 +135,29 @@ def describe_coverage(found: dict) -> str:
     """Sum up what `measure_coverage` found in one line."""
     if found["coverage"] is None or found["radius"] is None:
         return "intervals: too few faces to fit them on"
-    parts = [f"{what} {min(shares):.1%}–{max(shares):.1%}" for what, shares in
-             ((what, [share for share in found[what].values() if share is not None]) for what in ("regions", "sources"))
-             if shares]
+    parts = [f"{what} {min(shares):.1%}–{max(shares):.1%}" for what in ("regions", "sources")
+             if (shares := [share for share in found[what].values() if share is not None])]
     return (f"{found['wanted']:.0%} intervals hold {found['coverage']:.1%} of the out-of-fold points"
             f"{' (' + ', '.join(parts) + ')' if parts else ''}; mean radius {found['radius']:.2f} px")
 
 
-def interval_table(faces: pd.DataFrame, predictions: Predictions, radii: np.ndarray) -> pd.DataFrame:
-    """Tabulate the points of N faces, a row each: `face`, `image`, `point`, `x`, `y` and `radius` in image pixels."""
+def interval_lines(faces: pd.DataFrame, predictions: Predictions, radii: np.ndarray) -> Iterator[str]:
+    """Tabulate the points of N faces as CSV: `face`, `image`, `point`, `x`, `y` and `radius` in image pixels."""
     count = radii.shape[1]
-    return pd.DataFrame({
-        "face": np.repeat(predictions.face, count), "image": np.repeat(faces.image.to_numpy(), count),
-        "point": np.tile(np.arange(count), len(faces)),
-        "x": predictions.points[..., 0].ravel(), "y": predictions.points[..., 1].ravel(), "radius": radii.ravel(),
-    })
+    for start in range(0, max(len(faces), 1), BLOCK):
+        block = slice(start, start + BLOCK)
+        face, (x, y) = np.repeat(predictions.face[block], count), predictions.points[block].reshape(-1, 2).T
+        yield pd.DataFrame({
+            "face": face, "image": np.repeat(faces.image.to_numpy()[block], count),
+            "point": np.arange(len(face)) % count, "x": x, "y": y, "radius": radii[block].ravel(),
+        }).to_csv(index=False, header=not start, float_format="%.3f")
 
 
 def review_table(faces: pd.DataFrame, radius: np.ndarray, usual: np.ndarray) -> pd.DataFrame:
     """List the faces that a person should look at, the least certain first.
 
-    They are those whose mean radius, in sizes of the face, is larger than that of all but one in twenty train faces.
-
-    Args:
-        radius: (N,) mean of these faces; usual: (M,) mean radius of each train face in sizes of the face.
-
-    Returns:
-        `face`, `image`, the box, `radius` (mean, image pixels) and `of_size` (the same in sizes of the face).
+    They are those whose mean radius (N,), in sizes of the face (`of_size`), is larger than that of all but one in
+    twenty train faces, whose own are `usual` (M,).
     """
     table = faces[["image", *BOX]].reset_index(drop=True).rename_axis("face").reset_index()
     table["radius"] = radius
@@ -178,28 +166,18 @@ def review_table(faces: pd.DataFrame, radius: np.ndarray, usual: np.ndarray) -> 
     return table[table.of_size > bound].sort_values("of_size", ascending=False)
 
 
-def mean_radius(radii: np.ndarray) -> np.ndarray:
-    """(N,) mean over the points whose radius is finite; NaN for a face without any."""
-    return np.ma.masked_invalid(radii).mean(axis=1).filled(np.nan)
-
-
 def write_intervals(
     intervals: Path, review: Path, *, oof: Predictions, test: Predictions, train: CropStore, faces: pd.DataFrame,
     coverage: float,
 ) -> str:
-    """Write both tables of the test faces, calibrated on the out-of-fold predictions of all train faces.
+    """Write both tables of the test faces, calibrated on all train faces, and sum up in a line what was written.
 
-    Args:
-        intervals, review: the files.
-        oof, test: the ensemble's predictions, in the order of the crop store; faces: its test part's table.
-        coverage: share of the points that are to lie within their radius.
-
-    Returns:
-        One line that sums up what was written.
+    Predictions are the ensemble's, in the order of the crop store; `faces` is its test part's table.
     """
+    assert train.keypoints is not None
     fitted = Intervals.fit(oof, train.keypoints, train.faces, coverage)
-    usual, radii = mean_radius(fitted.radii(oof, train.faces)), fitted.radii(test, faces)
-    write_text(intervals, interval_table(faces, test, radii).to_csv(index=False, float_format="%.3f"))
-    unsure = review_table(faces, mean_radius(radii), usual / face_size(train.faces))
-    write_text(review, unsure.to_csv(index=False, float_format="%.3f"))
+    usual, radii = finite_mean(fitted.radii(oof, train.faces)), fitted.radii(test, faces)
+    write_pieces(intervals, interval_lines(faces, test, radii))
+    unsure = review_table(faces, finite_mean(radii), usual / face_size(train.faces))
+    write_pieces(review, [unsure.to_csv(index=False, float_format="%.3f")])
     return f"{intervals}: a radius for each point, to hold {coverage:.0%} of them; {review}: {len(unsure)} unsure faces"

@@ -16,6 +16,7 @@ from pipeline.evaluation.results import Results, format_scores
 from pipeline.keypoints.metrics import face_mae
 from pipeline.keypoints.skeleton import Skeleton
 from pipeline.models.checkpoint import load_model
+from pipeline.models.codecs import Heatmap
 from pipeline.plots import charts, faces, heatmaps
 from pipeline.training.loader import make_batches
 from pipeline.training.settings import Augmentation
@@ -31,13 +32,7 @@ Figure = tuple[str, str, str]  # name of the picture, title, note
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """A model to look into.
-
-    Attributes:
-        run: folder of one trained fold of it.
-        store: the train crops that it sees.
-        augmentation: of its training samples.
-    """
+    """A model to look into: the folder of one trained fold, the train crops that it sees, and their augmentation."""
 
     run: Path
     store: CropStore
@@ -60,13 +55,12 @@ def write_report(
     figures = [
         *_draw_scores(out, results, history, skeleton),
         *_draw_faces(out, results, skeleton),
-        *_draw_test(out, results, skeleton),
-        *_draw_samples(out / "samples.png", "Training samples", results.train, skeleton, augmentation),
+        _draw_samples(out / "samples.png", "Training samples", results.train, skeleton, augmentation),
     ]
     for model, member in members.items():
         if member.store is not results.train:
             path, title = out / f"samples-{model}.png", f"Training samples of {model}"
-            figures += _draw_samples(path, title, member.store, skeleton, member.augmentation)
+            figures.append(_draw_samples(path, title, member.store, skeleton, member.augmentation))
     for model, member in members.items():
         figures += _draw_network(out, skeleton, model, member)
     template = jinja2.Template(TEMPLATE.read_text(encoding="utf-8"), autoescape=True)
@@ -76,6 +70,7 @@ def write_report(
 
 def _draw_scores(out: Path, results: Results, history: pd.DataFrame, skeleton: Skeleton) -> list[Figure]:
     truth = results.train.keypoints
+    assert truth is not None
     charts.draw_curves(out / "curves.png", history)
     candidates = {"mean shape": results.baseline, **results.models, "ensemble": results.ensemble}
     errors = {label: face_mae(candidate.oof, truth) for label, candidate in candidates.items()}
@@ -91,31 +86,23 @@ def _draw_scores(out: Path, results: Results, history: pd.DataFrame, skeleton: S
 
 
 def _draw_faces(out: Path, results: Results, skeleton: Skeleton) -> list[Figure]:
+    """Draw the worst and the best train faces, and test faces at random, where there are any."""
     for name, worst in (("worst.png", True), ("best.png", False)):
-        faces.draw_extremes(
-            out / name, results.train, results.ensemble.oof, skeleton, worst=worst, count=NUM_FACES)
-    return [
+        faces.draw_extremes(out / name, results.train, results.ensemble.oof, skeleton, worst=worst, count=NUM_FACES)
+    figures = [
         ("worst.png", "Worst faces", "The ensemble, out of fold. Look for wrong labels too."),
         ("best.png", "Best faces", "The ensemble, out of fold."),
     ]
-
-
-def _draw_test(out: Path, results: Results, skeleton: Skeleton) -> list[Figure]:
-    """Draw test faces at random; nothing where there are none."""
-    rows = _random_rows(len(results.test), NUM_TEST_FACES)
-    if not len(rows):
-        return []
+    captions = {row: f"face {row}" for row in _random_rows(len(results.test), NUM_TEST_FACES).tolist()}
+    if not captions:
+        return figures
     title = "Test faces: prediction red" if results.solution is None else "Test faces: truth green, prediction red"
     faces.draw_faces(
-        out / "test.png", results.test, {row: f"face {row}" for row in rows.tolist()}, results.ensemble.test, skeleton,
-        results.solution, title,
-    )
-    return [("test.png", "Test faces", "The ensemble, on faces drawn at random.")]
+        out / "test.png", results.test, captions, results.ensemble.test, skeleton, results.solution, title)
+    return [*figures, ("test.png", "Test faces", "The ensemble, on faces drawn at random.")]
 
 
-def _draw_samples(
-    path: Path, title: str, store: CropStore, skeleton: Skeleton, augmentation: Augmentation
-) -> list[Figure]:
+def _draw_samples(path: Path, title: str, store: CropStore, skeleton: Skeleton, augmentation: Augmentation) -> Figure:
     """Draw random train faces as the training's own loader augments them."""
     rows = _random_rows(len(store), NUM_FACES)
     batches = make_batches(store, augmentation, skeleton.flip, torch.device("cpu"))
@@ -123,7 +110,7 @@ def _draw_samples(
     images = images[:, 0] if store.channels == 1 else images.transpose(0, 2, 3, 1)
     points = np.where(present[..., None], points, np.nan)
     faces.draw_samples(path, images, points, skeleton, [f"face {row}" for row in rows])
-    return [(path.name, title, "Green is the truth; points outside the picture are trained on too.")]
+    return path.name, title, "Green is the truth; points outside the picture are trained on too."
 
 
 def _draw_network(out: Path, skeleton: Skeleton, model: str, member: Member) -> list[Figure]:
@@ -134,7 +121,7 @@ def _draw_network(out: Path, skeleton: Skeleton, model: str, member: Member) -> 
     if filters is not None:
         faces.draw_filters(out / f"filters-{model}.png", filters, model)
         figures.append((f"filters-{model}.png", f"First filters of {model}", f"Of {run.name}."))
-    if codec.spatial:
+    if isinstance(codec, Heatmap):
         rows = _random_rows(len(store), NUM_HEATMAPS)
         maps = heatmaps.compute_heatmaps(network, codec, store, rows)
         faces.draw_heatmaps(out / f"heatmaps-{model}.png", store, maps, skeleton, label=model)

@@ -3,7 +3,6 @@
 Legend: N train faces, M test faces, K points, all in image pixels.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -13,15 +12,14 @@ import numpy as np
 import pandas as pd
 
 from pipeline.common.errors import UserError
-from pipeline.common.files import write_text
 from pipeline.common.paths import Paths
-from pipeline.common.tables import format_table
+from pipeline.common.tables import Style, format_table
 from pipeline.data.annotations import BOX
 from pipeline.data.folds import read_folds
 from pipeline.data.store import CropStore
 from pipeline.evaluation.submission import read_solution
-from pipeline.inference.ensemble import average_folds, pool_oof
-from pipeline.inference.predictions import Predictions, load_runs
+from pipeline.inference.ensemble import locator_points
+from pipeline.inference.predictions import Predictions
 from pipeline.keypoints.metrics import fold_summary, mae, mean_shape_oof, mean_shape_points, nme, rmse
 
 HEADS = {"mae": "MAE, px", "nme": "NME, %", "rmse": "RMSE, px"}  # of the tables, by the score they show
@@ -29,7 +27,7 @@ HEADS = {"mae": "MAE, px", "nme": "NME, %", "rmse": "RMSE, px"}  # of the tables
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """What one model, the ensemble or the baseline predicts: `oof` (N, K, 2) and `test` (M, K, 2)."""
+    """Predictions of one model, the ensemble or the baseline: `oof` (N, K, 2) and `test` (M, K, 2)."""
 
     oof: np.ndarray
     test: np.ndarray
@@ -58,43 +56,35 @@ class Results:
 
 
 def load_results(paths: Paths, models: Sequence[str], folds: Sequence[int], solution: Path | None) -> Results:
-    """Read what the stages up to `ensemble` wrote, and make the baseline.
-
-    Args:
-        models, folds: the names that the params list.
-        solution: file with the true points of the test faces, laid out as a submission; None where not known.
-    """
+    """Read what the stages up to `ensemble` wrote and the file `solution`, and make the baseline."""
     train, test = CropStore.open(paths.crops / "train"), CropStore.open(paths.crops / "test")
     if train.keypoints is None:
         raise UserError(f"{paths.crops / 'train'}: the train faces have no points, so there is nothing to score")
     fold = read_folds(paths.folds, len(train)).fold.to_numpy()
-    oof, tests = load_runs(paths, models, folds, "oof"), load_runs(paths, models, folds, "test")
-    blended = [Predictions.load(paths.ensemble / f"{part}.npz").by_face().points for part in ("oof", "test")]
-    boxes = train.faces[BOX].to_numpy(np.float64)
+    ensemble = [Predictions.load(paths.ensemble / f"{part}.npz").by_face().points for part in ("oof", "test")]
+    points = {model: locator_points(paths, model, folds) for model in models}
+    boxes, test_boxes = (part.faces[BOX].to_numpy(np.float64) for part in (train, test))
     return Results(
         train=train, test=test, fold=fold, folds=folds,
-        ensemble=Candidate(oof=blended[0], test=blended[1]),
-        models={
-            model: Candidate(oof=pool_oof(oof[model]).points, test=average_folds(list(tests[model].values())).points)
-            for model in models
-        },
-        baseline=Candidate(
-            oof=mean_shape_oof(train.keypoints, boxes, fold),
-            test=mean_shape_points(train.keypoints, boxes, test.faces[BOX].to_numpy(np.float64)),
-        ),
+        ensemble=Candidate(oof=ensemble[0], test=ensemble[1]),
+        models={model: Candidate(oof=found["train"], test=found["test"]) for model, found in points.items()},
+        baseline=Candidate(oof=mean_shape_oof(train.keypoints, boxes, fold),
+                           test=mean_shape_points(train.keypoints, boxes, test_boxes)),
         solution=read_solution(solution, len(test), train.keypoints.shape[1]) if solution else None,
     )
 
 
 def build_metrics(results: Results, eyes: tuple[int, int] | None) -> dict:
-    """Score the ensemble, every model and the baseline, as `metrics.json` holds them.
+    """Score the `ensemble`, all `models` (by name) and the `baseline`, as `metrics.json` holds them.
 
-    Returns:
-        `ensemble`, `models` (name → scores) and `baseline`. Scores are those of `fold_summary`, with `test_mae`,
-        `test_nme` and `test_rmse` where there is a solution. A score that does not exist is None.
+    Scores are those of `fold_summary`, with `test_mae`, `test_nme` and `test_rmse` where there is a solution. A score
+    that does not exist is None.
     """
+    truth = results.train.keypoints
+    assert truth is not None
+
     def scores(candidate: Candidate) -> dict:
-        found = fold_summary(candidate.oof, results.train.keypoints, results.fold, results.folds, eyes)
+        found = fold_summary(candidate.oof, truth, results.fold, results.folds, eyes)
         if results.solution is not None:
             found["test_mae"] = mae(candidate.test, results.solution)
             found["test_nme"] = nme(candidate.test, results.solution, eyes)
@@ -108,62 +98,40 @@ def build_metrics(results: Results, eyes: tuple[int, int] | None) -> dict:
     }
 
 
-def save_metrics(path: Path, metrics: dict) -> None:
-    """Write the metrics as JSON, atomically."""
-    write_text(path, json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+def format_scores(metrics: dict, folds: Sequence[int], style: Style = "text") -> str:
+    """Render the metrics as tables, MAE, NME and RMSE: a row for each model, a column for each fold.
 
-
-def score_rows(metrics: dict) -> dict[str, dict]:
-    """Order the scores by the label of their row in a table, from the baseline to the ensemble."""
-    return {"mean shape": metrics["baseline"], **metrics["models"], "ensemble": metrics["ensemble"]}
-
-
-def table(metrics: dict, name: str, folds: Sequence[int]) -> tuple[list[str], list[list[str]]]:
-    """Make heads and rows of the table of one score of `HEADS`: each fold, their mean ± sd, pooled OOF, and test."""
-    rows = score_rows(metrics)
-    tested = f"test_{name}" in metrics["ensemble"]
-    heads = [HEADS[name], *(f"fold {fold}" for fold in folds), "mean ± sd", "OOF"]
-    body = []
-    for label, scores in rows.items():
-        spread = f"{_show(scores[f'{name}_mean'])} ± {_show(scores[f'{name}_sd'])}"
-        totals = [scores[name], *([scores[f"test_{name}"]] if tested else [])]
-        body.append([label, *map(_show, scores[f"{name}_folds"]), spread, *map(_show, totals)])
-    return heads + ["test"] * tested, body
-
-
-def tables(metrics: dict, folds: Sequence[int]) -> list[tuple[list[str], list[list[str]]]]:
-    """Make the `table` of every score of `HEADS` that any row has: points without eyes have no NME."""
-    scored = [name for name in HEADS if any(row[name] is not None for row in score_rows(metrics).values())]
-    return [table(metrics, name, folds) for name in scored]
-
-
-def format_scores(metrics: dict, folds: Sequence[int], style: str = "text") -> str:
-    """Render the metrics as tables, MAE, NME and RMSE: a row for each model, a column for each fold."""
-    return "\n\n".join(format_table(heads, body, style) for heads, body in tables(metrics, folds))
+    A table that would be empty is left out: points without eyes have no NME.
+    """
+    rows = {"mean shape": metrics["baseline"], **metrics["models"], "ensemble": metrics["ensemble"]}
+    found = []
+    for name, head in HEADS.items():
+        if all(scores[name] is None for scores in rows.values()):
+            continue
+        tests = [f"test_{name}"] if f"test_{name}" in metrics["ensemble"] else []
+        heads = [head, *(f"fold {fold}" for fold in folds), "mean ± sd", "OOF", *["test"] * len(tests)]
+        body = [[label, *map(_show, scores[f"{name}_folds"]),
+                 f"{_show(scores[f'{name}_mean'])} ± {_show(scores[f'{name}_sd'])}",
+                 *(_show(scores[total]) for total in [name, *tests])] for label, scores in rows.items()]
+        found.append(format_table(heads, body, style))
+    return "\n\n".join(found)
 
 
 def load_history(paths: Paths, models: Sequence[str], folds: Sequence[int]) -> pd.DataFrame:
-    """Read the training curves of the named models and folds, one row an epoch.
+    """Read the training curves of the named models and folds, one row an epoch; a UserError names each bad file.
 
-    Returns:
-        `run` (MODEL/foldFOLD), `model`, `fold`, then the columns of the runs' `history.csv`.
-
-    Raises:
-        UserError: every file that is missing or broken.
+    Columns: `run` (MODEL/foldFOLD), `model`, `fold`, then those of the runs' `history.csv`.
     """
     parts, problems = [], []
     for model, fold in product(models, folds):
         path = paths.run(model, fold) / "history.csv"
         try:
             parts.append(pd.read_csv(path).assign(run=f"{model}/fold{fold}", model=model, fold=fold))
-        except FileNotFoundError:
-            problems.append(f"{path}: not found; run `dvc repro train` first")
-        except ValueError as error:
-            problems.append(f"{path}: no training history ({error}); delete it and train again")
+        except (OSError, ValueError) as error:
+            problems.append(f"{path}: no training history ({error}); run `dvc repro train` first")
     if problems:
         raise UserError(*problems)
-    table = pd.concat(parts, ignore_index=True)
-    return table[["run", "model", "fold", *table.columns.drop(["run", "model", "fold"])]]
+    return pd.concat(parts).set_index(["run", "model", "fold"]).reset_index()
 
 
 def _show(value: float | None) -> str:

@@ -1,6 +1,7 @@
 """Boxes of the faces to annotate: from an annotation file, from the call, or found by a detector."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,21 +24,15 @@ Boxes = dict[Path, np.ndarray]  # image → (N, 4) float64 left, top, width, hei
 def find_boxes(images: Sequence[Path], boxes: Sequence[str], file: Path | None) -> tuple[Boxes, list[str]]:
     """Find the boxes of every image, from the one source that is given, else by the detector.
 
-    Args:
-        images: at least one; one that is named twice counts once.
-        boxes: of the only image, each as LEFT,TOP,WIDTH,HEIGHT.
-        file: see `read_boxes`.
-
     Returns:
         The boxes of each image that has any, and notes on what was left out.
 
     Raises:
-        UserError: everything that is wrong: images that are not readable, boxes that are no boxes or lie outside
-            their image, images without a box in the file, no image with a face.
+        UserError: everything that is wrong with images, boxes and file, or no image with a face.
     """
     images = list(dict.fromkeys(images))
-    sizes, reasons = Images(Path()).sizes([str(image) for image in images])
-    sizes = {image: size for image, size, reason in zip(images, sizes, reasons, strict=True) if not reason}
+    measured, reasons = Images(Path()).sizes([str(image) for image in images])
+    sizes = {image: size for image, size, reason in zip(images, measured, reasons, strict=True) if not reason}
     problems = [f"{image}: {reason}" for image, reason in zip(images, reasons, strict=True) if reason]
     if boxes and file is not None:
         raise UserError("--box and --boxes: give one of them", *problems)
@@ -47,8 +42,11 @@ def find_boxes(images: Sequence[Path], boxes: Sequence[str], file: Path | None) 
     found, notes, wrong = (_from_call(images[0], boxes) if boxes else read_boxes(file, images) if file is not None
                            else _detect(list(sizes)))
     problems += wrong
-    for image, rows in found.items():
-        problems += _outside(image, rows, sizes.get(image))
+    for image, size in sizes.items():
+        rows = found.get(image, np.empty((0, 4)))
+        out = (rows[:, :2] >= size).any(1) | (rows[:, :2] + rows[:, 2:] <= 0).any(1)
+        problems += [f"{image}: box {','.join(f'{value:g}' for value in box)} lies outside the photo of "
+                     f"{size[0]:g}×{size[1]:g}" for box in rows[out]]
     if problems:
         raise UserError(*problems)
     if not found:
@@ -60,10 +58,7 @@ def read_boxes(file: Path, images: Sequence[Path]) -> tuple[Boxes, list[str], li
     """Read boxes from a CSV file with image, left, top, width and height, or any annotation file with boxes.
 
     The file names an image as the call does, by its path relative to the file, or by its bare name where only one image
-    has it. Boxes of other images are left out.
-
-    Returns:
-        boxes, notes and problems, each problem with the line of the file.
+    has it. Boxes of other images are left out. Returns boxes, notes and problems, each with the line of the file.
     """
     try:
         reader = formats.FORMATS[formats.recognise(file.parent, file.name)]
@@ -85,18 +80,15 @@ def read_boxes(file: Path, images: Sequence[Path]) -> tuple[Boxes, list[str], li
             found.setdefault(image, []).append(box)
     if not problems:
         problems = [f"{file}: has no box for {image}" for image in images if image not in found]
-    notes = [f"{file}: boxes of {len(others)} other photos left out"] if others else []
+    notes = [f"{file}: boxes of {len(others)} other photos left out"] * bool(others)
     return {image: np.stack(found[image]) for image in images if image in found}, notes, problems
 
 
 def _names(images: Sequence[Path], folder: Path) -> dict[str, Path]:
     """List what a file in `folder` may call each photo."""
-    bare = [image.name for image in images]
-    names = {image.name: image for image in images if bare.count(image.name) == 1}
-    for image in images:
-        absolute, root = Path(os.path.abspath(image)), os.path.abspath(folder)
-        if absolute.is_relative_to(root):
-            names[absolute.relative_to(root).as_posix()] = image
+    bare = Counter(image.name for image in images)
+    names = {image.name: image for image in images if bare[image.name] == 1}
+    names |= {Path(os.path.relpath(image, folder)).as_posix(): image for image in images}
     return names | {image.as_posix(): image for image in images}
 
 
@@ -104,22 +96,22 @@ def _from_call(image: Path, boxes: Sequence[str]) -> tuple[Boxes, list[str], lis
     """Read boxes as LEFT,TOP,WIDTH,HEIGHT; returns boxes, notes and problems."""
     found, problems = [], []
     for text in boxes:
-        values = [number(part) for part in text.split(",")]
+        values = [value for part in text.split(",") if (value := number(part)) is not None]
         wrong = ["four numbers of pixels are expected, LEFT,TOP,WIDTH,HEIGHT"]
-        wrong = wrong if None in values or len(values) != 4 else _area_problems(values)
+        wrong = _area_problems(values) if len(values) == text.count(",") + 1 == 4 else wrong
         problems += [f"--box {text}: {reason}" for reason in wrong]
         found.append(values)
     return ({} if problems else {image: np.array(found)}), [], problems
 
 
-def _area_problems(box: Sequence[float]) -> list[str]:
+def _area_problems(box: Sequence[float] | np.ndarray) -> list[str]:
     return [f"{name} {value:g} must be above 0" for name, value in zip(BOX[2:], box[2:], strict=True) if value <= 0]
 
 
 def _detect(images: Sequence[Path]) -> tuple[Boxes, list[str], list[str]]:
     """Detect faces; returns the boxes of the images that show any, a note for each other, no problems."""
     detector = load_detector()
-    every = {image: detector(read_image(image, "rgb")) for image in images}
+    every = {image: detector(pixels) for image in images if (pixels := read_image(image, "rgb")) is not None}
     notes = [f"{image}: no face found" for image, rows in every.items() if not len(rows)]
     return {image: rows for image, rows in every.items() if len(rows)}, notes, []
 
@@ -128,12 +120,3 @@ def _turned(image: Path) -> bool:
     """Whether viewers show the image otherwise than its pixels are stored."""
     with Image.open(image) as opened:
         return opened.getexif().get(Base.Orientation, 1) != 1
-
-
-def _outside(image: Path, boxes: np.ndarray, size: np.ndarray | None) -> list[str]:
-    """Name each box that does not touch its image."""
-    if size is None:
-        return []
-    out = (boxes[:, :2] >= size).any(1) | (boxes[:, :2] + boxes[:, 2:] <= 0).any(1)
-    return [f"{image}: box {','.join(f'{value:g}' for value in box)} lies outside the photo of {size[0]:g}×{size[1]:g}"
-            for box in boxes[out]]

@@ -6,14 +6,12 @@ import numpy as np
 
 from pipeline.common.errors import UserError
 
+UPSAMPLE = 1  # how often an image is doubled first: faces of 80 pixels are found at 0, of 40 at 1
 Detector = Callable[[np.ndarray], np.ndarray]
 
 
-def load_detector(upsample: int = 1) -> Detector:
+def load_detector() -> Detector:
     """Load dlib's frontal face detector (histograms of oriented gradients: Dalal and Triggs, CVPR 2005; King, 2015).
-
-    Args:
-        upsample: how often to double the image first; faces of 80 pixels are found at 0, of 40 at 1.
 
     Returns:
         A function from an image (H, W, 3) RGB or (H, W) grey, uint8, to the boxes (N, 4) float64 of its faces: left,
@@ -32,7 +30,7 @@ def load_detector(upsample: int = 1) -> Detector:
     detector = dlib.get_frontal_face_detector()
 
     def find(photo: np.ndarray) -> np.ndarray:
-        found = [(box.left(), box.top(), box.width(), box.height()) for box in detector(photo, upsample)]
+        found = [(box.left(), box.top(), box.width(), box.height()) for box in detector(photo, UPSAMPLE)]
         return np.array(sorted(found), np.float64).reshape(-1, 4)
 
     return find

@@ -6,7 +6,9 @@ Legend: L members of a blend, F faces, K points. A blend knows three rules: the 
 
 import json
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,23 +24,19 @@ from pipeline.inference.shape import ShapeCorrection
 
 BLENDS = ("mean", "median", "weights")
 SHAPE = "shape.npz"
+BLOCK = 1024  # faces that are blended at once, for the memory
 
 
 @dataclass(frozen=True, kw_only=True)
 class Blend:
-    """A fitted rule that blends the predictions of L members.
-
-    Attributes:
-        weights: (L,) summing to 1; None for the median.
-        shape: correction of the blended points; None for none.
-    """
+    """A fitted blend of L members: weights (L,) summing to 1, None for the median; and a correction, None for none."""
 
     weights: np.ndarray | None
     shape: ShapeCorrection | None
 
     def apply(self, members: Sequence[Predictions]) -> Predictions:
         """Blend the members, which predict the same faces in the same order."""
-        found = blend_median(members) if self.weights is None else blend_weighted(members, self.weights)
+        found = blend_members(members, self.weights)
         return found if self.shape is None else replace(found, points=self.shape.apply(found.points))
 
 
@@ -47,8 +45,7 @@ class Ensemble:
     """A blend of all models.
 
     Attributes:
-        oof: one prediction for every train face, in the order of the crop store.
-        test: one for every test face.
+        oof, test: one prediction for every train face, in the order of the crop store, and for every test face.
         weights: what `weights.json` holds: `blend`, `ridge`; and, but for the median, `test` (model → its weight in the
             test blend) and `oof` (fold → model → its weight in the blend of that fold's faces).
         shape: the correction of the test blend, None without one.
@@ -64,9 +61,8 @@ class Ensemble:
         self.oof.save(folder / "oof.npz")
         self.test.save(folder / "test.npz")
         write_text(folder / "weights.json", json.dumps(self.weights, indent=2) + "\n")
-        if self.shape is None:
-            (folder / SHAPE).unlink(missing_ok=True)
-        else:
+        (folder / SHAPE).unlink(missing_ok=True)
+        if self.shape:
             self.shape.save(folder / SHAPE)
 
 
@@ -80,79 +76,69 @@ def build_ensemble(
     Stacked generalization, 1992), those of the test faces on all of them.
 
     Args:
-        oof: predictions for the faces of each fold.
-        test: predictions for all test faces; within a model the mean over the folds is taken first.
-        truth: (F, K, 2) image pixels, NaN where missing.
-        fold: (F,) the fold of each train face.
-        blend: "mean", "median" or "weights".
-        ridge: strength of the ridge of a `ShapeCorrection`, None for no correction.
-        flip_indices: (K,) index of each point's counterpart in the mirror image, for the correction.
+        truth: (F, K, 2) image pixels, NaN where missing; fold: (F,) the fold of each train face.
+        ridge, flip_indices: see `ShapeCorrection.fit`; None for no correction.
 
     Raises:
-        UserError: a face is predicted twice, or not at all, or by a model that should not, or the members differ in
-            their test faces or numbers of points; too few faces to learn a correction from.
+        UserError: members that do not fit each other or the train faces; too few faces to learn a correction from.
     """
     if blend not in BLENDS:
         raise UserError(f"ensemble.blend {blend!r}: choose one of {', '.join(BLENDS)}")
     _check(oof, test, truth, fold)
-    models, pooled = list(oof), [pool_oof(parts) for parts in oof.values()]
+    models, pooled = list(oof), [Predictions.pool(list(parts.values())) for parts in oof.values()]
+    del oof  # for the memory
 
-    def fit(rows: np.ndarray) -> Blend:
-        return fit_blend([member.rows(rows) for member in pooled], truth[rows], blend, ridge, flip_indices)
-
+    fit = partial(_fit, pooled, truth, blend, ridge, flip_indices)
     by_fold = {int(own): fit(fold != own) for own in np.unique(fold)}
-    parts = {own: found.apply([member.rows(fold == own) for member in pooled]) for own, found in by_fold.items()}
     for_test = fit(np.ones(len(fold), bool))
-    weights = {"blend": blend, "ridge": ridge}
+    whole = deepcopy(pooled[0])
+    for own, found in by_fold.items():
+        part = found.apply([member.rows(fold == own) for member in pooled])
+        whole.points[fold == own], whole.spread[fold == own] = part.points, part.spread
+    weights: dict = {"blend": blend, "ridge": ridge}
     if blend != "median":
         shares = {str(own): dict(zip(models, found.weights.tolist(), strict=True))
-                  for own, found in [*by_fold.items(), ("test", for_test)]}
+                  for own, found in [*by_fold.items(), ("test", for_test)] if found.weights is not None}
         weights |= {"test": shares.pop("test"), "oof": shares}
-    blended = for_test.apply([average_folds(list(test[model].values())) for model in models])
-    return Ensemble(oof=pool_oof(parts), test=blended, weights=weights, shape=for_test.shape)
+    members = [average_folds(list(test[model].values())) for model in models]
+    return Ensemble(oof=whole, test=for_test.apply(members), weights=weights, shape=for_test.shape)
 
 
-def fit_blend(
-    members: Sequence[Predictions], truth: np.ndarray, blend: str, ridge: float | None, flip_indices: np.ndarray | None
+def _fit(
+    pooled: Sequence[Predictions], truth: np.ndarray, blend: str, ridge: float | None, flip_indices: np.ndarray | None,
+    rows: np.ndarray,
 ) -> Blend:
-    """Fit a blend on OOF predictions of the same faces by each member; the arguments are those of `build_ensemble`."""
-    weights = None if blend == "median" else np.full(len(members), 1 / len(members))
-    if blend == "weights" and len(members) > 1:
-        weights = fit_weights([member.points for member in members], truth)
-    plain = Blend(weights=weights, shape=None)
+    """Fit a blend on the OOF predictions of some faces, given by a mask (F,)."""
+    weights = None if blend == "median" else np.full(len(pooled), 1 / len(pooled))
+    if blend == "weights" and len(pooled) > 1:
+        weights = fit_weights([member.points[rows] for member in pooled], truth[rows])
     if ridge is None:
-        return plain
-    return replace(plain, shape=ShapeCorrection.fit(plain.apply(members).points, truth, flip_indices, ridge))
+        return Blend(weights=weights, shape=None)
+    assert flip_indices is not None
+    points = blend_members([member.rows(rows) for member in pooled], weights).points
+    return Blend(weights=weights, shape=ShapeCorrection.fit(points, truth[rows], flip_indices, ridge))
 
 
 def ensemble_files(
     paths: Paths, models: Sequence[str], folds: Sequence[int], blend: str, *,
     ridge: float | None = None, flip_indices: np.ndarray | None = None,
 ) -> Ensemble:
-    """Blend the prediction files of the named models and folds and write the files of `Ensemble.save`.
-
-    Args:
-        blend, ridge, flip_indices: see `build_ensemble`.
-    """
+    """Blend the prediction files of the named models and folds by `build_ensemble`, and save the result."""
     store = CropStore.open(paths.crops / "train")
     if store.keypoints is None:
         raise UserError(f"{paths.crops / 'train'}: the train faces have no points, so nothing can be fitted")
-    oof, test = load_runs(paths, models, folds, "oof"), load_runs(paths, models, folds, "test")
     fold = read_folds(paths.folds, len(store)).fold.to_numpy()
-    ensemble = build_ensemble(oof, test, store.keypoints, fold, blend, ridge=ridge, flip_indices=flip_indices)
-    ensemble.save(paths.ensemble)
-    return ensemble
+    found = build_ensemble(
+        load_runs(paths, models, folds, "oof"), load_runs(paths, models, folds, "test"), store.keypoints, fold, blend,
+        ridge=ridge, flip_indices=flip_indices)
+    found.save(paths.ensemble)
+    return found
 
 
 def locator_points(paths: Paths, model: str, folds: Sequence[int]) -> dict[str, np.ndarray]:
     """The points (N, K, 2) by the locator: out of fold for `train`, the mean of its folds for `test`."""
     oof, test = (load_runs(paths, [model], folds, part)[model] for part in ("oof", "test"))
-    return {"train": pool_oof(oof).points, "test": average_folds(list(test.values())).points}
-
-
-def pool_oof(members: dict[int, Predictions]) -> Predictions:
-    """Pool the predictions of all folds of one model, in the order of the crop store."""
-    return Predictions.concatenate(list(members.values())).by_face()
+    return {"train": Predictions.pool(list(oof.values())).points, "test": average_folds(list(test.values())).points}
 
 
 def average_folds(members: Sequence[Predictions]) -> Predictions:
@@ -162,38 +148,30 @@ def average_folds(members: Sequence[Predictions]) -> Predictions:
     prediction, with which it will be compared, is that of one fold.
     """
     members = [member.by_face() for member in members]
-    own = np.stack([member.spread for member in members]).astype(np.float64)
-    mean = blend_weighted(members, np.full(len(members), 1 / len(members)))
-    return replace(mean, spread=np.sqrt(np.square(own).mean(0)))
+    squares = sum(np.square(member.spread, dtype=np.float64) for member in members)
+    mean = blend_members(members, np.full(len(members), 1 / len(members)))
+    return replace(mean, spread=np.sqrt(squares / len(members)))
 
 
-def blend_weighted(members: Sequence[Predictions], weights: np.ndarray) -> Predictions:
-    """Average L members with weights; they predict the same faces in the same order.
+def blend_members(members: Sequence[Predictions], weights: np.ndarray | None) -> Predictions:
+    """Blend L members, which predict the same faces in the same order: their weighted mean, or median for None.
 
-    The spread is that of a mixture of the members (law of total variance): the root of the weighted mean of each
-    member's own squared spread plus its squared distance to the blend.
-
-    Args:
-        weights: (L,) summing to 1.
+    The median is that of each coordinate. The spread is that of a mixture of the members (law of total variance): the
+    root of the weighted mean of each member's own squared spread plus its squared distance to the blend; for the median
+    with equal weights.
     """
-    points = np.stack([member.points for member in members]).astype(np.float64)  # L F K 2
-    own = np.stack([member.spread for member in members]).astype(np.float64)  # L F K
-    mean = (weights[:, None, None, None] * points).sum(0)
-    squares = np.square(own) + np.square(points - mean).sum(-1)
-    spread = np.sqrt((weights[:, None, None] * squares).sum(0))
-    return Predictions(face=members[0].face, points=mean, spread=spread)
+    def mean(values: np.ndarray) -> np.ndarray:
+        return values.mean(0) if weights is None else (weights * values.T).T.sum(0)
 
-
-def blend_median(members: Sequence[Predictions]) -> Predictions:
-    """Take the median of each coordinate over members, which predict the same faces in the same order.
-
-    The spread is as in `blend_weighted`, with equal weights and around the median.
-    """
-    points = np.stack([member.points for member in members]).astype(np.float64)
-    own = np.stack([member.spread for member in members]).astype(np.float64)
-    median = np.median(points, axis=0)
-    spread = np.sqrt((np.square(own) + np.square(points - median).sum(-1)).mean(0))
-    return Predictions(face=members[0].face, points=median, spread=spread)
+    blended = deepcopy(members[0])
+    for start in range(0, len(blended), BLOCK):
+        block = slice(start, start + BLOCK)
+        points = np.stack([member.points[block] for member in members], dtype=np.float64)  # L F K 2
+        own = np.stack([member.spread[block] for member in members], dtype=np.float64)  # L F K
+        middle = np.median(points, axis=0) if weights is None else mean(points)
+        blended.points[block] = middle
+        blended.spread[block] = np.sqrt(mean(np.square(own) + np.square(points - middle).sum(-1)))
+    return blended
 
 
 def fit_weights(points: Sequence[np.ndarray], truth: np.ndarray, rounds: int = 100) -> np.ndarray:
@@ -205,12 +183,7 @@ def fit_weights(points: Sequence[np.ndarray], truth: np.ndarray, rounds: int = 1
     solution of [R; 1ᵀ] w = [0; 1], R being the triangle of the QR decomposition of √d E. The best round counts, single
     members included, so that the blend is never worse than any of them on the faces it was fitted on.
 
-    Args:
-        points: (F, K, 2) predictions of each of L members.
-        truth: (F, K, 2), NaN where missing; missing points are left out.
-
-    Returns:
-        (L,) float64.
+    Points are (F, K, 2) predictions of each of L members, truth (F, K, 2); what is NaN there is left out.
     """
     present, equal = np.isfinite(truth).all(-1), np.full(len(points), 1 / len(points))
     if not present.any():
@@ -235,16 +208,12 @@ def fit_weights(points: Sequence[np.ndarray], truth: np.ndarray, rounds: int = 1
 
 def _check(oof: Runs, test: Runs, truth: np.ndarray, fold: np.ndarray) -> None:
     """Raise a UserError with every way in which the members do not fit each other or the train faces."""
-    problems = []
-    for model in oof:
-        problems += _oof_problems(model, oof[model], fold)
-        if not test.get(model):
-            problems.append(f"{model}: no test predictions; run its predict stage")
+    problems = [problem for model, parts in oof.items() for problem in _oof_problems(model, parts, fold)]
     members = [(f"{model}, fold {own}", part) for model in test for own, part in test[model].items()]
     for name, part in members:
-        faces, first = np.sort(part.face), np.unique(members[0][1].face)
-        if not np.array_equal(faces, first):
-            problems.append(f"{name}: its {len(faces)} test faces are not the {len(first)} of {members[0][0]}, each "
+        first = np.unique(members[0][1].face)
+        if not np.array_equal(np.sort(part.face), first):
+            problems.append(f"{name}: its {len(part)} test faces are not the {len(first)} of {members[0][0]}, each "
                           "once; run its predict stage again")
     for name, part in members + [(f"{model}, fold {own}", part) for model in oof for own, part in oof[model].items()]:
         if part.points.shape[1] != truth.shape[1]:
@@ -264,8 +233,7 @@ def _oof_problems(model: str, parts: dict[int, Predictions], fold: np.ndarray) -
             missing, foreign = len(np.setdiff1d(should, part.face)), len(np.setdiff1d(part.face, should))
             problems.append(f"{model}, fold {own}: the OOF faces are not those of the fold ({missing} missing, {twice} "
                           f"twice, {foreign} of other folds); run its predict stage again")
-    left_out = sorted(set(fold.tolist()) - set(parts))
-    if left_out:
+    if left_out := sorted(set(fold.tolist()) - set(parts)):
         problems.append(f"{model}: no OOF predictions for fold {', '.join(map(str, left_out))}, so not every face is "
                       "covered; name every fold in split.folds")
     return problems

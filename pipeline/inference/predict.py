@@ -1,6 +1,5 @@
 """Batched inference with test-time augmentation, from the crop store to points in image pixels."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -18,42 +17,29 @@ from pipeline.inference.predictions import Predictions
 from pipeline.inference.tta import TTA
 from pipeline.keypoints import geometry
 from pipeline.models import Codec
+from pipeline.models.backbone import KeypointNetwork
 from pipeline.models.checkpoint import load_model
 from pipeline.models.device import Runtime, to_images
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predictor:
-    """A network, and how it is asked.
+    """A network, how it is asked, and (K,) `flip_indices` of each point's counterpart in the mirror image."""
 
-    Attributes:
-        network, codec: see `load_model`.
-        flip_indices: (K,) index of each point's counterpart in the mirror image.
-        runtime: device and precision.
-        tta: the views that are averaged.
-    """
-
-    network: nn.Module
+    network: KeypointNetwork
     codec: Codec
     flip_indices: np.ndarray
     runtime: Runtime
     tta: TTA
 
     @torch.inference_mode()
-    def predict(self, store: CropStore, rows: Sequence[int], progress: str | None = None) -> Predictions:
-        """Predict the points of faces `rows`: the mean over every shift of the input, each as it is and mirrored.
+    def predict(self, store: CropStore, rows: np.ndarray, progress: str | None = None) -> Predictions:
+        """Predict the points of faces `rows` in image pixels: the mean over the shifts, each as it is and mirrored.
 
-        Args:
-            progress: label of a progress bar, None for none.
-
-        Returns:
-            The points in image pixels. Their spread is the root mean square distance of the single predictions to
-            their mean; 0 where there is only one.
-
-        Raises:
-            UserError: half a heatmap cell is more than the border of the store.
+        The spread is the root mean square distance of the single predictions to their mean. `progress` labels a
+        progress bar. A UserError says that half a heatmap cell is more than the border of the store.
         """
-        rows, shifts = np.asarray(rows, np.int64), self._shifts(store)
+        shifts = self._shifts(store)
         network, batch_size = self.runtime.place(self.network).eval(), self.tta.batch_size
         points = np.empty((len(rows), len(self.flip_indices), 2), np.float32)
         spread = np.empty(points.shape[:2], np.float32)
@@ -88,8 +74,7 @@ class Predictor:
 def load_predictor(run: Path, *stores: CropStore, flip_indices: np.ndarray, runtime: Runtime, tta: TTA) -> Predictor:
     """Load the network of a run folder to predict faces of these stores.
 
-    Raises:
-        UserError: it is missing, or was trained on crops of another size or colour, or on another number of points.
+    A UserError says that it is missing, or was trained on other sizes, colours or numbers of points.
     """
     network, codec, description = load_model(run)
     size, channels, num_points = (description[name] for name in ("size", "channels", "num_points"))
@@ -106,12 +91,7 @@ def load_predictor(run: Path, *stores: CropStore, flip_indices: np.ndarray, runt
 def predict_fold(
     paths: Paths, crops: Path, model: str, fold: int, *, flip_indices: np.ndarray, tta: TTA, runtime: Runtime
 ) -> None:
-    """Write `oof.npz` (the faces that the run held out) and `test.npz` into the run folder.
-
-    Args:
-        crops: folder of the train and test parts of the crop store that the model sees.
-        flip_indices: (K,) index of each point's counterpart in the mirror image.
-    """
+    """Write `oof.npz` (the faces held out) and `test.npz` of a run; `crops` has both parts that the model sees."""
     run, train, test = paths.run(model, fold), CropStore.open(crops / "train"), CropStore.open(crops / "test")
     _, held_out = fold_rows(paths.folds, fold, len(train))
     predictor = load_predictor(run, train, test, flip_indices=flip_indices, runtime=runtime, tta=tta)

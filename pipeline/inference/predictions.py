@@ -14,6 +14,8 @@ from pipeline.common.errors import UserError
 from pipeline.common.files import read_arrays, write_arrays
 from pipeline.common.paths import Paths
 
+FIELDS = ("face", "points", "spread")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
@@ -30,12 +32,9 @@ class Predictions:
     spread: np.ndarray
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "face", np.asarray(self.face, np.int64))
-        object.__setattr__(self, "points", np.asarray(self.points, np.float32))
-        object.__setattr__(self, "spread", np.asarray(self.spread, np.float32))
-        count = self.face.size
-        fits = self.face.shape == (count,) and self.points.shape == (count, *self.spread.shape[1:], 2)
-        if not fits or self.spread.shape != self.points.shape[:2]:
+        for name, dtype in zip(FIELDS, (np.int64, np.float32, np.float32), strict=True):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype))
+        if self.face.shape != self.points.shape[:1] or self.points.shape != (*self.spread.shape[:2], 2):
             shapes = f"face {self.face.shape}, points {self.points.shape}, spread {self.spread.shape}"
             raise ValueError(f"the shapes should be (M,), (M, K, 2) and (M, K), but are {shapes}")
 
@@ -44,17 +43,17 @@ class Predictions:
 
     def by_face(self) -> "Predictions":
         """Sort by face, the order of the crop store."""
-        return self.rows(np.argsort(self.face, kind="stable"))
+        return self if (np.diff(self.face) > 0).all() else Predictions.pool([self])
 
     def rows(self, rows: np.ndarray | slice) -> "Predictions":
         """Select some of the faces, by position, mask (M,) or slice."""
         return Predictions(face=self.face[rows], points=self.points[rows], spread=self.spread[rows])
 
     @classmethod
-    def concatenate(cls, parts: Sequence["Predictions"]) -> "Predictions":
-        """Join the faces of all parts, one part after another."""
-        return cls(**{name: np.concatenate([getattr(part, name) for part in parts])
-                      for name in ("face", "points", "spread")})
+    def pool(cls, parts: Sequence["Predictions"]) -> "Predictions":
+        """Join the faces of all parts, as of the folds of one model, in the order of the crop store."""
+        order = np.argsort(np.concatenate([part.face for part in parts]), kind="stable")
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts])[order] for name in FIELDS})
 
     def save(self, path: Path) -> None:
         """Write an npz file atomically."""
@@ -64,7 +63,7 @@ class Predictions:
     def load(cls, path: Path) -> "Predictions":
         """Read what `save` wrote; a UserError names the file where it is missing, broken or of other shape."""
         what_to_do = "run `dvc repro` (or the stage that writes it) first"
-        arrays = read_arrays(path, ["face", "points", "spread"], what_to_do)
+        arrays = read_arrays(path, FIELDS, what_to_do)
         try:
             return cls(**arrays)
         except (ValueError, TypeError) as error:
@@ -75,11 +74,7 @@ Runs = dict[str, dict[int, Predictions]]  # model → fold → its predictions
 
 
 def load_runs(paths: Paths, models: Sequence[str], folds: Sequence[int], part: str) -> Runs:
-    """Read the predictions of the named models and folds; `part` is "oof" or "test".
-
-    Raises:
-        UserError: every file that is missing or broken.
-    """
+    """Read the "oof" or "test" predictions of the named models and folds; a UserError names each bad file."""
     found: Runs = {model: {} for model in models}
     problems: list[str] = []
     for model, fold in product(models, folds):

@@ -34,12 +34,9 @@ class ShapeCorrection:
         """Fit on predictions by models that were not trained on these faces.
 
         Args:
-            truth: the true points; a face that lacks one is left out.
+            truth: the true points; a face that lacks one is left out, a UserError says that fewer than two are left.
             flip_indices: (K,) index of each point's counterpart in the mirror image.
             ridge: strength of the penalty on the weights, above 0.
-
-        Raises:
-            UserError: fewer than two faces are left.
         """
         points, truth = points.astype(np.float64), truth.astype(np.float64)
         usable = np.isfinite(truth).all((1, 2)) & (normalize_shape(points)[1] > SMALLEST)

@@ -26,31 +26,23 @@ COLUMNS = 3
 
 
 def draw_curves(path: Path, history: pd.DataFrame) -> None:
-    """Draw training and validation loss, and validation MAE, by epoch: a colour a model, a line a fold.
-
-    Args:
-        history: see `results.load_history`.
-    """
+    """Draw the losses and the validation MAE of a `results.load_history`: a colour a model, a line a fold."""
     models = list(dict.fromkeys(history["model"]))
     folds = ", ".join(map(str, dict.fromkeys(history["fold"])))
     across, down = min(COLUMNS, len(models) + 1), -(-(len(models) + 1) // COLUMNS)
     figure, grid = plt.subplots(down, across, squeeze=False, figsize=(4 * across, 3.6 * down), layout="constrained")
-    axes = list(grid.flat)
-    for axis in axes[len(models) + 1 :]:
+    axes, last = grid.flat[: len(models)], grid.flat[len(models)]
+    for axis in grid.flat[len(models) + 1 :]:
         axis.remove()
-    last = axes[len(models)]
-    for number, model in enumerate(models):
-        part, axis = history[history["model"] == model], axes[number]
-        for label, style in (("train_loss", ":"), ("val_loss", "-")):
-            _lines(axis, part, label, f"C{number}", style)
-        handles = [Line2D([], [], color=f"C{number}", ls=style, label=label)
-                   for label, style in (("training", ":"), ("validation", "-"))]
+    for number, (model, axis) in enumerate(zip(models, axes, strict=True)):
+        part, color = history[history["model"] == model], f"C{number}"
+        _lines(axis, part, "train_loss", color, ":", "training")
+        _lines(axis, part, "val_loss", color, "-", "validation")
+        _lines(last, part, "val_mae", color, "-", model)
         axis.set(title=f"{model}: loss", ylabel="loss")
-        axis.legend(handles=handles)
-        _lines(last, part, "val_mae", f"C{number}", "-")
     last.set(title="validation error", ylabel="MAE, image pixels")
-    last.legend(handles=[Line2D([], [], color=f"C{number}", label=model) for number, model in enumerate(models)])
-    for axis in axes[: len(models) + 1]:
+    for axis in (*axes, last):
+        axis.legend()
         axis.set(xlabel="epoch", yscale="log")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.25)
@@ -67,7 +59,7 @@ def draw_point_errors(path: Path, points: np.ndarray, truth: np.ndarray, skeleto
     errors = point_errors(points, truth)  # N K
     by_point, shape = finite_mean(errors, 0), mean_face(truth)
     figure, (face, bars) = plt.subplots(1, 2, figsize=(11, 5), layout="constrained", width_ratios=[1.2, 1])
-    face.add_collection(LineCollection(shape[segments(skeleton)] if skeleton.edges else [], colors="0.8", zorder=1))
+    face.add_collection(LineCollection(list(shape[segments(skeleton)]), colors="0.8", zorder=1))
     dots = face.scatter(*shape.T, c=by_point, s=40 + 160 * by_point / np.nanmax(by_point), cmap="viridis_r", zorder=2)
     figure.colorbar(dots, ax=face, label="mean distance, image pixels")
     face.set(title="mean error of each point", aspect="equal")
@@ -87,22 +79,18 @@ def draw_point_errors(path: Path, points: np.ndarray, truth: np.ndarray, skeleto
     save(figure, path)
 
 
-def draw_histogram(path: Path, errors: dict[str, np.ndarray], unit: str = "MAE of a face, image pixels") -> None:
-    """Draw how the errors of faces are spread, a line a model, the median in the legend; the axis is logarithmic.
-
-    Args:
-        errors: label → (N,) error of each face, NaN where it has none.
-    """
+def draw_histogram(path: Path, errors: dict[str, np.ndarray]) -> None:
+    """Draw how the MAE of faces is spread: label → (N,), NaN where a face has none; medians are in the legend."""
     found = {label: values[np.isfinite(values)] for label, values in errors.items()}
     everything = np.concatenate(list(found.values()))
     low, high = max(everything.min(), everything.max() / 1e4, 1e-9), max(everything.max(), 1e-8)
-    bins = np.geomspace(low, high * 1.001, 50)
+    bins = np.geomspace(low, high * 1.001, 50).tolist()
     figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
     for number, (label, values) in enumerate(found.items()):
         axis.hist(np.maximum(values, low), bins, histtype="stepfilled", alpha=0.15, color=f"C{number}")
         axis.hist(np.maximum(values, low), bins, histtype="step", lw=1.6, color=f"C{number}",
                   label=f"{label} (median {np.median(values):.2f})")
-    axis.set(xscale="log", xlabel=unit, ylabel="faces", title="Errors of the faces, out of fold")
+    axis.set(xscale="log", xlabel="MAE of a face, image pixels", ylabel="faces", title="Errors of faces, out of fold")
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter("{x:g}")
     axis.legend()
@@ -110,18 +98,19 @@ def draw_histogram(path: Path, errors: dict[str, np.ndarray], unit: str = "MAE o
     save(figure, path)
 
 
-def _lines(axis: Axes, history: pd.DataFrame, column: str, color: str, style: str) -> None:
-    """One line for each run of `history`; epochs without a value are passed over."""
-    for _, run in history.dropna(subset=[column]).groupby("run", sort=False):
-        axis.plot(run["epoch"], run[column], color=color, ls=style, lw=1.2, marker="." if len(run) < 40 else None)
+def _lines(axis: Axes, history: pd.DataFrame, column: str, color: str, style: str, label: str) -> None:
+    """One line for each run of `history`, all with one label; epochs without a value are passed over."""
+    for number, (_, run) in enumerate(history.dropna(subset=[column]).groupby("run", sort=False)):
+        axis.plot(run["epoch"], run[column], color=color, ls=style, lw=1.2, marker="." if len(run) < 40 else None,
+                  label="_" * (number > 0) + label)
 
 
 def _label_decades(axis: Axes) -> None:
     """Ticks of a logarithmic y axis as plain numbers: the more of them, the fewer decades it spans."""
     low, high = axis.get_ylim()
     decades = np.log10(high / low)
-    few = (1, 3) if decades < 4 else (1,)
-    subs = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8) if decades < 0.8 else (1, 1.5, 2, 3, 4, 6, 8) if decades < 1.6 else few
+    many = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+    subs = many if decades < 0.8 else (1, 1.5, 2, 3, 4, 6, 8) if decades < 1.6 else (1, 3)
     axis.yaxis.set_major_locator(LogLocator(subs=subs))
     axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_formatter(NullFormatter())
@@ -135,35 +124,32 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def draw_differences(path: Path, panels: dict[str, dict[str, dict[str, Difference | None]]]) -> None:
-    """Draw differences of two errors with their 95% intervals; grey where the interval holds 0.
+    """Draw differences of two errors with their 95% intervals, grey where the interval holds 0.
 
-    Args:
-        panels: head of a score → title of a comparison, "a − b" → faces (a fold, and all last) → the difference, None
-            where there is none. The first panel has every comparison.
+    Panels are those of `compare.panels`; the first has every comparison.
     """
-    places, y = {}, 0.0
+    places: dict[tuple[str, str | None], float] = {}
+    y = 0.0
     for title, rows in next(iter(panels.values())).items():
-        for offset, faces in enumerate((None, *rows)):
-            places[title, faces] = y + offset
+        places |= {(title, part): y + offset for offset, part in enumerate((None, *rows))}
         y += len(rows) + 1.5
     figure, axes = plt.subplots(1, len(panels), squeeze=False, sharey=True, layout="constrained",
                                 figsize=(2.5 + 4.2 * len(panels), 1.3 + 0.27 * y))
     for axis, (head, titles) in zip(axes[0], panels.items(), strict=True):
-        for title, rows in titles.items():
-            for faces, found in rows.items():
-                if found is not None:
-                    color = "0.6" if found.low <= 0 <= found.high else "C0" if found.difference < 0 else "C3"
-                    place, strong = places[title, faces], faces == list(rows)[-1]
-                    axis.plot([found.low, found.high], [place, place], color=color, lw=3 if strong else 1.5)
-                    axis.plot(found.difference, place, "o", color=color, ms=8 if strong else 5)
+        for title, faces, found in ((title, *item) for title, rows in titles.items() for item in rows.items()):
+            if found is not None:
+                color = "0.6" if found.low <= 0 <= found.high else "C0" if found.difference < 0 else "C3"
+                place, strong = places[title, faces], faces == "all"
+                axis.plot([found.low, found.high], [place, place], color=color, lw=3 if strong else 1.5)
+                axis.plot(found.difference, place, "o", color=color, ms=8 if strong else 5)
         axis.axvline(0, color="0.3", lw=1, zorder=0)
         axis.set(title=head, xlabel="difference of the errors, a − b", yticks=list(places.values()))
-        axis.set_yticklabels([faces or title for title, faces in places])
+        axis.set_yticklabels([part or title for title, part in places])
         axis.tick_params(axis="y", length=0)
         axis.grid(axis="x", alpha=0.25)
         axis.spines[["top", "right", "left"]].set_visible(False)
-    for label, (_, faces) in zip(axes[0, 0].get_yticklabels(), places, strict=True):
-        label.set_fontweight("bold" if faces is None else "normal")
+    for text, (_, part) in zip(axes[0, 0].get_yticklabels(), places, strict=True):
+        text.set_fontweight("normal" if part else "bold")
     axes[0, 0].set_ylim(max(places.values()) + 0.7, -0.7)
     legend = {"C0": "a is better", "C3": "b is better", "0.6": "no difference shown"}
     handles = [Line2D([], [], color=color, marker="o", label=label) for color, label in legend.items()]

@@ -36,19 +36,15 @@ def draw_faces(
 ) -> None:
     """Draw a grid of faces with the predicted points in red and, where there is one, the truth in green.
 
-    Args:
-        store: the crops that hold the faces.
-        faces: rows to draw, at least one, each with its caption.
-        points, truth: of all faces of the store, in image pixels.
+    Faces are the rows to draw, at least one, each with its caption; points and truth are those of the whole store.
     """
     figure, axes = _grid(len(faces), title)
     for axis, (row, caption) in zip(axes, faces.items(), strict=False):
-        affine, side, cut = store.affines[row], store.crops.shape[1], store.border
         _image(axis, store.crops[row])
-        if truth is not None:
-            _face(axis, geometry.transform(affine, truth[row]), skeleton, TRUTH)
-        _face(axis, geometry.transform(affine, points[row]), skeleton, PREDICTED)
-        _limits(axis, cut / 2, side - cut / 2)
+        for drawn, color in ((truth, TRUTH), (points, PREDICTED)):
+            if drawn is not None:
+                _face(axis, geometry.transform(store.affines[row], drawn[row]), skeleton, color)
+        _limits(axis, store.border / 2, store.crops.shape[1] - store.border / 2)
         axis.set_title(caption, fontsize=9)
     save(figure, path)
 
@@ -62,10 +58,10 @@ def draw_extremes(
     alone the largest images would always be the worst.
     """
     truth = store.keypoints
+    assert truth is not None
     errors = face_mae(points, truth)
     relative = 100 * errors / store.faces[["width", "height"]].max(axis=1).to_numpy()
-    order = np.argsort(np.where(np.isnan(relative), np.inf, relative), kind="stable")
-    order = order[: np.isfinite(relative).sum()]
+    order = np.argsort(relative, kind="stable")[: np.isfinite(relative).sum()]  # NaN is sorted last
     rows = order[::-1][:count] if worst else order[:count]
     captions = {row: f"face {row}: {errors[row]:.2f} px ({relative[row]:.1f}% of the box)" for row in rows.tolist()}
     title = f"{'Worst' if worst else 'Best'} faces by MAE over the box: truth green, prediction red"
@@ -73,68 +69,50 @@ def draw_extremes(
 
 
 def draw_samples(
-    path: Path, images: np.ndarray, points: np.ndarray, skeleton: Skeleton, captions: Sequence[str] | None = None
+    path: Path, images: np.ndarray, points: np.ndarray, skeleton: Skeleton, captions: Sequence[str]
 ) -> None:
     """Draw what the loader gives the network: augmented inputs with their points, also those that lie outside.
 
-    Args:
-        images: (n, S, S) grey or (n, S, S, 3) RGB uint8.
-        points: (n, K, 2) in input pixels.
+    Images are (n, S, S) grey or (n, S, S, 3) RGB uint8, points (n, K, 2) in input pixels.
     """
     figure, axes = _grid(len(images), "Training samples as the network sees them, augmented, with their points")
     side = images.shape[1]
-    for number, (axis, image) in enumerate(zip(axes, images, strict=False)):
+    for axis, image, own, caption in zip(axes, images, points, captions, strict=False):
         _image(axis, image)
-        _face(axis, points[number], skeleton, TRUTH)
+        _face(axis, own, skeleton, TRUTH)
         _limits(axis, -0.05 * side, 1.05 * side)
-        if captions is not None:
-            axis.set_title(captions[number], fontsize=9)
+        axis.set_title(caption, fontsize=9)
     save(figure, path)
 
 
 def draw_filters(path: Path, filters: np.ndarray, label: str) -> None:
-    """Draw the filters of a first convolution, each on its own scale with 0 in the middle grey.
-
-    Args:
-        filters: (F, C, h, w), C being 1 (drawn grey), 3 (drawn as RGB) or other (the mean over C, grey).
-        label: of the model.
-    """
+    """Draw the filters (F, C, h, w) of a first convolution: RGB where C is 3, else their mean over C in grey."""
     count, channels, height, width = filters.shape
-    shown = filters[:FILTERS] if channels in (1, 3) else filters[:FILTERS].mean(1, keepdims=True)
+    shown = filters[:FILTERS] if channels == 3 else filters[:FILTERS].mean(1, keepdims=True)
     top = np.abs(shown).max(axis=(1, 2, 3), keepdims=True)
     tiles = (0.5 + shown / np.where(top, top, 1) / 2).transpose(0, 2, 3, 1)  # n h w C
     part = f"the first {FILTERS} of {count}" if count > FILTERS else f"its {count}"
     title = (f"{label}: first convolution, {part} filters of {height}×{width}"
              f"\n{'RGB' if channels == 3 else 'white positive, black negative'}, grey 0, each on its own scale")
     figure, axes = _grid(len(tiles), title, columns=min(16, len(tiles)), side=10.8 / 16, caption=0.18)
-    for number, (axis, tile) in enumerate(zip(axes, tiles, strict=False)):
-        axis.imshow(tile.squeeze(-1) if tile.shape[-1] == 1 else tile, cmap="gray", vmin=0, vmax=1)
-        axis.set_title(number, fontsize=8, pad=1.5)
+    for number, (axis, tile) in enumerate(zip(axes, tiles.squeeze(-1) if channels != 3 else tiles, strict=False)):
+        axis.imshow(tile, cmap="gray", vmin=0, vmax=1)
+        axis.set_title(str(number), fontsize=8, pad=1.5)
     save(figure, path)
 
 
 def draw_heatmaps(path: Path, store: CropStore, heatmaps: Heatmaps, skeleton: Skeleton, label: str) -> None:
-    """Draw the heatmaps of some faces over their crops: all points in one, then single points with the one decoded.
-
-    The frame is the input, all that the network sees; cells outside it are for points outside it.
-
-    Args:
-        store: the crops of the faces.
-        label: of the model.
-    """
-    panels = [[point] for point in _chosen_points(skeleton)]
-    if skeleton.num_points > 1:
-        panels = [list(range(skeleton.num_points)), *panels]
+    """Draw heatmaps over the crops, framed by the input: all points in one, then single points with the one decoded."""
+    everything = [list(range(skeleton.num_points))] if skeleton.num_points > 1 else []
+    panels = [*everything, *([point] for point in _chosen_points(skeleton))]
     title = f"{label}: heatmaps over the crop, each scaled to its highest cell; the frame is what the network sees"
-    figure, axes = _grid(
-        len(heatmaps.rows) * len(panels), title, columns=len(panels) if len(panels) > 1 else len(heatmaps.rows),
-        side=10.8 / max(len(panels), 3), caption=0.45,
-    )
+    columns = len(panels) if len(panels) > 1 else len(heatmaps.rows)
+    figure, axes = _grid(len(heatmaps.rows) * len(panels), title, columns, 10.8 / max(len(panels), 3), 0.45)
     edges = (-store.border - 0.5, store.size + store.border - 0.5)
     for number, axis in enumerate(axes):
         face, panel = number // len(panels), panels[number % len(panels)]
         row = heatmaps.rows[face]
-        _image(axis, store.crops[row], extent=(*edges, *edges[::-1]))
+        _image(axis, store.crops[row], edges)
         highest = _heat(axis, heatmaps.maps[face, panel], heatmaps.extent)
         axis.add_patch(Rectangle((-0.5, -0.5), store.size, store.size, fill=False, ec="white", lw=1, ls="--"))
         if len(panel) > 1:
@@ -148,12 +126,8 @@ def draw_heatmaps(path: Path, store: CropStore, heatmaps: Heatmaps, skeleton: Sk
 def draw_image(path: Path, image: np.ndarray, boxes: np.ndarray, points: np.ndarray, skeleton: Skeleton) -> None:
     """Draw a whole image with its boxes in yellow, each numbered, and the points in red; small faces are enlarged.
 
-    Args:
-        image: (H, W, 3) RGB uint8.
-        boxes: (N, 4) left, top, width, height; points: (N, K, 2); both in image pixels.
-
-    Raises:
-        UserError: the picture cannot be written.
+    The image is (H, W, 3) RGB uint8; boxes (N, 4) left, top, width, height and points (N, K, 2) are in image pixels.
+    A UserError says that the picture cannot be written.
     """
     scale = min(max(FACE / boxes[:, 2:].max(axis=1).min(), 1.0), max(LONGEST / max(image.shape[:2]), 0.1))
     size = [max(round(scale * length), 1) for length in image.shape[1::-1]]
@@ -168,11 +142,13 @@ def draw_image(path: Path, image: np.ndarray, boxes: np.ndarray, points: np.ndar
         cv2.putText(canvas, str(number), (start[0] + 3 * line, start[1] + round(26 * text)), cv2.FONT_HERSHEY_SIMPLEX,
                     text, _rgb(BOX), max(round(2 * text), 1), cv2.LINE_AA)
         places = (points[number] + 0.5) * scale - 0.5
+        known = np.isfinite(places).all(-1)
+        fixed = np.round(16 * np.where(known[:, None], places, 0)).astype(int).tolist()  # as drawn with a shift of 4
         for i, j in segments(skeleton):
-            if np.isfinite(places[[i, j]]).all():
-                cv2.line(canvas, _fixed(places[i]), _fixed(places[j]), _rgb(PREDICTED), line, cv2.LINE_AA, 4)
-        for place in places[np.isfinite(places).all(-1)]:
-            cv2.circle(canvas, _fixed(place), round(16 * dot), _rgb(PREDICTED), -1, cv2.LINE_AA, 4)
+            if known[i] and known[j]:
+                cv2.line(canvas, fixed[i], fixed[j], _rgb(PREDICTED), line, cv2.LINE_AA, 4)
+        for point in np.flatnonzero(known):
+            cv2.circle(canvas, fixed[point], round(16 * dot), _rgb(PREDICTED), -1, cv2.LINE_AA, 4)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(path), cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR)):
         raise UserError(f"{path}: cannot be written")
@@ -201,9 +177,10 @@ def _grid(
     return figure, np.array(axes)
 
 
-def _image(axis: Axes, image: np.ndarray, **options: object) -> None:
+def _image(axis: Axes, image: np.ndarray, edges: tuple[float, float] | None = None) -> None:
     """A grey or RGB picture of 0…255."""
-    axis.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="bicubic", **options)
+    extent = (*edges, *edges[::-1]) if edges else None
+    axis.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="bicubic", extent=extent)
 
 
 def _heat(axis: Axes, maps: np.ndarray, extent: tuple[float, float]) -> float:
@@ -223,7 +200,7 @@ def _limits(axis: Axes, low: float, high: float) -> None:
 
 def _face(axis: Axes, points: np.ndarray, skeleton: Skeleton, color: str) -> None:
     """Points (K, 2) in pixels of the picture, and the lines between them."""
-    axis.add_collection(LineCollection(points[segments(skeleton)] if skeleton.edges else [], colors=color, lw=0.7))
+    axis.add_collection(LineCollection(list(points[segments(skeleton)]), colors=color, lw=0.7))
     size = np.clip(50 / np.sqrt(skeleton.num_points), 6, 11)
     axis.plot(*points.T, ".", color=color, ms=size, mew=0)
 
@@ -237,9 +214,3 @@ def _chosen_points(skeleton: Skeleton, count: int = 4) -> list[int]:
 
 def _rgb(color: str) -> tuple[int, ...]:
     return tuple(bytes.fromhex(color[1:]))
-
-
-def _fixed(place: np.ndarray) -> tuple[int, int]:
-    """Pixels in sixteenths, as OpenCV's drawing takes them with a shift of 4."""
-    x, y = np.round(16 * place).astype(int).tolist()
-    return x, y

@@ -1,6 +1,5 @@
 """First filters and heatmaps of a trained network, as arrays to draw."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,25 +23,20 @@ class Heatmaps:
 
     Attributes:
         rows: the faces, as rows of the crop store.
-        maps: (n, K, H, W), not negative.
-        points: (n, K, 2) decoded, in input pixels.
-        extent: where the cells start and end on either axis, in input pixels; see `cell_extent`.
+        maps: (n, K, H, W), not negative; points: (n, K, 2) decoded, in input pixels.
+        extent: see `cell_extent`.
     """
 
-    rows: Sequence[int]
+    rows: np.ndarray
     maps: np.ndarray
     points: np.ndarray
     extent: tuple[float, float]
 
 
 @torch.inference_mode()
-def compute_heatmaps(network: nn.Module, codec: Heatmap, store: CropStore, rows: Sequence[int]) -> Heatmaps:
-    """Run the network on the un-augmented inputs of some faces.
-
-    The heatmaps are probabilities where the codec learns a distribution (softmax over the cells), else heights, of
-    which what is below 0 is cut off.
-    """
-    output = network.eval()(to_images(center_input(store.crops[np.asarray(rows)], store.size))).float()
+def compute_heatmaps(network: nn.Module, codec: Heatmap, store: CropStore, rows: np.ndarray) -> Heatmaps:
+    """Run the network on the un-augmented inputs of some faces: maps of probabilities, or of heights cut off at 0."""
+    output = network.eval()(to_images(center_input(store.crops[rows], store.size))).float()
     return Heatmaps(rows=rows, maps=codec.normalize(output).numpy(), points=codec.decode(output).numpy(),
                     extent=cell_extent(codec))
 

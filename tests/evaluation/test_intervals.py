@@ -14,12 +14,12 @@ from pipeline.evaluation.intervals import (
     cross_radii,
     describe_coverage,
     face_size,
-    mean_radius,
     measure_coverage,
     review_table,
     write_intervals,
 )
 from pipeline.inference.predictions import Predictions
+from pipeline.keypoints.geometry import finite_mean
 from pipeline.keypoints.metrics import point_errors
 
 N, K = 900, 4
@@ -88,8 +88,8 @@ def test_radii_of_rare_point_are_infinite():
     half = Intervals.fit(known.rows(np.s_[1::2]), store.keypoints[1::2], faces[1::2], 0.9)
     half = half.radii(known, faces.assign(source="other"))
     np.testing.assert_allclose(radii[:, [1]], half[:, [1]])
-    np.testing.assert_allclose(mean_radius(radii), radii[:, [1, 3]].mean(axis=1))
-    assert np.isnan(mean_radius(radii[:, [0, 2]])).all()
+    np.testing.assert_allclose(finite_mean(radii), radii[:, [1, 3]].mean(axis=1))
+    assert np.isnan(finite_mean(radii[:, [0, 2]])).all()
 
 
 def test_cross_radii_of_fold_do_not_use_its_truth():

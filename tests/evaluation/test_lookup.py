@@ -49,8 +49,8 @@ def test_write_point_outside_image_is_not_clipped(tmp_path, table):
         ":2: ImageId '4' is not among the 3 test faces",
         ":3: FeatureName 'nose_tip' is not a point of the skeleton with _x or _y; its names are set by data.skeleton"]),
     ("RowId,ImageId,FeatureName,Location\n", [":1: has a header, but no rows"]),
-    ("", [":1: no column RowId, ImageId, FeatureName; Kaggle's IdLookupTable.csv is expected"]),
-    (None, [": not found; name a file that exists, or run `dvc repro submit`"]),
+    ("", [": not readable; Kaggle's IdLookupTable.csv is expected (No columns to parse from file)"]),
+    (None, [": not readable; Kaggle's IdLookupTable.csv is expected ([Errno 2] No such file or directory: '')"]),
 ])
 def test_read_lookup_bad_table_is_named(tmp_path, text, problems):
     path = tmp_path / "table.csv"

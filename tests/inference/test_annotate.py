@@ -78,7 +78,7 @@ def predictions(name, fold, faces):
     store = CropStore.open(Path("crops"))
     predictor = load_predictor(Paths().run(name, fold), store, flip_indices=params.data.skeleton.flip,
                                runtime=make_runtime("cpu", "float32"), tta=params.predict)
-    return predictor.predict(store, range(len(store))).points.astype(np.float64)
+    return predictor.predict(store, np.arange(len(store))).points.astype(np.float64)
 
 
 def test_annotate_with_ensemble_writes_readable_csv_and_xml(inside):

@@ -66,7 +66,7 @@ def test_draw_samples_with_points_outside_shows_them(tmp_path: Path, channels: i
     images = np.full((5, 64, 64, 3)[: 3 if channels == 1 else 4], 90, np.uint8)
     points = np.full((5, 2, 2), np.nan)
     points[0] = [[16, 31.5], [65, 31.5]]  # a quarter in, and just outside
-    pictures.draw_samples(tmp_path / "samples.png", images, points, make_skeleton("two", 2))
+    pictures.draw_samples(tmp_path / "samples.png", images, points, make_skeleton("two", 2), [""] * 5)
     green = centres(picture(tmp_path / "samples.png"), GREEN)
     left, right = (green[mask].mean(0) for mask in (green[:, 0] < 140, green[:, 0] >= 140))
     scale = 0.94 * pictures.SIDE * 110 / (1.1 * 64)
