@@ -17,7 +17,7 @@ def main(params_path: Path) -> None:
     from pipeline.data.align import mean_face, save_reference, write_aligned
     from pipeline.data.annotations import formats
     from pipeline.data.store import CropStore
-    from pipeline.inference.ensemble import locator_points
+    from pipeline.inference.ensemble import model_points
     from pipeline.params import load_params
 
     params, paths = load_params(params_path), PATHS
@@ -26,9 +26,9 @@ def main(params_path: Path) -> None:
         raise click.UsageError("align.by is []: there is no model whose points could place the crops")
     reference = mean_face(CropStore.open(paths.crops / "train").truth, data.skeleton.flip)
     save_reference(paths.aligned, reference)
-    points = locator_points(paths, align.by[0], params.split.folds)
     for part, annotations in formats.read_parts(root, data.train, data.test, data.layout()).items():
-        write_aligned(annotations, root, paths.aligned / part, points[part], reference, params.aligned_crop(),
+        points = model_points(paths, align.by[0], params.split.folds, {"train": "oof", "test": "test"}[part])
+        write_aligned(annotations, root, paths.aligned / part, points, reference, params.aligned_crop(),
                       data.label_offset())
         click.echo(f"{paths.aligned / part}: {len(annotations)} faces, placed by {align.by[0]}")
 

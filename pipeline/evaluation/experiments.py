@@ -14,10 +14,10 @@ from pipeline.common.errors import UserError
 from pipeline.common.paths import Paths
 from pipeline.data.annotations import BOX
 from pipeline.data.folds import read_folds
+from pipeline.evaluation.results import ENSEMBLE
 from pipeline.inference.predictions import Predictions
 from pipeline.params import load_names
 
-ENSEMBLE = "ensemble"  # its name among the models of an experiment
 PATHS = Paths()
 
 Locate = Callable[[Path], Path]  # path relative to a workspace → where this file lies on disk

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import nnls
 
-from pipeline.common.files import write_pieces
+from pipeline.common.files import atomic_path, write_text
 from pipeline.data.annotations import BOX
 from pipeline.data.store import CropStore
 from pipeline.inference.predictions import Predictions
@@ -111,9 +111,8 @@ def measure_coverage(
         `wanted`, `coverage`, `regions` and `sources` (name → share, None where there is no point), and `radius`, the
         mean in image pixels.
     """
-    assert store.keypoints is not None
-    errors = point_errors(predictions.points, store.keypoints)
-    radii = cross_radii(predictions, store.keypoints, store.faces, fold, coverage)
+    errors = point_errors(predictions.points, store.truth)
+    radii = cross_radii(predictions, store.truth, store.faces, fold, coverage)
     source = store.faces.source.to_numpy()
 
     def share(rows: np.ndarray | slice, points: Sequence[int] | slice) -> float | None:
@@ -174,10 +173,10 @@ def write_intervals(
 
     Predictions are the ensemble's, in the order of the crop store; `faces` is its test part's table.
     """
-    assert train.keypoints is not None
-    fitted = Intervals.fit(oof, train.keypoints, train.faces, coverage)
+    fitted = Intervals.fit(oof, train.truth, train.faces, coverage)
     usual, radii = finite_mean(fitted.radii(oof, train.faces)), fitted.radii(test, faces)
-    write_pieces(intervals, interval_lines(faces, test, radii))
+    with atomic_path(intervals) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        file.writelines(interval_lines(faces, test, radii))
     unsure = review_table(faces, finite_mean(radii), usual / face_size(train.faces))
-    write_pieces(review, [unsure.to_csv(index=False, float_format="%.3f")])
+    write_text(review, unsure.to_csv(index=False, float_format="%.3f"))
     return f"{intervals}: a radius for each point, to hold {coverage:.0%} of them; {review}: {len(unsure)} unsure faces"

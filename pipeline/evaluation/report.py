@@ -12,7 +12,7 @@ import torch
 
 from pipeline.common.files import write_text
 from pipeline.data.store import CropStore
-from pipeline.evaluation.results import Results, format_scores
+from pipeline.evaluation.results import BASELINE, ENSEMBLE, Results, format_scores
 from pipeline.keypoints.metrics import face_mae
 from pipeline.keypoints.skeleton import Skeleton
 from pipeline.models.checkpoint import load_model
@@ -69,11 +69,10 @@ def write_report(
 
 
 def _draw_scores(out: Path, results: Results, history: pd.DataFrame, skeleton: Skeleton) -> list[Figure]:
-    truth = results.train.keypoints
-    assert truth is not None
+    truth = results.train.truth
     charts.draw_curves(out / "curves.png", history)
-    candidates = {"mean shape": results.baseline, **results.models, "ensemble": results.ensemble}
-    errors = {label: face_mae(candidate.oof, truth) for label, candidate in candidates.items()}
+    names = (BASELINE, *results.models, ENSEMBLE)
+    errors = {name: face_mae(results.points(name, "oof"), truth) for name in names}
     charts.draw_histogram(out / "histogram.png", errors)
     figures = [
         ("curves.png", "Training", "The loss is the model's own, so it does not compare between models."),
@@ -81,14 +80,15 @@ def _draw_scores(out: Path, results: Results, history: pd.DataFrame, skeleton: S
     ]
     if skeleton.num_points == 1:
         return figures
-    charts.draw_point_errors(out / "points.png", results.ensemble.oof, truth, skeleton)
+    charts.draw_point_errors(out / "points.png", results.points(ENSEMBLE, "oof"), truth, skeleton)
     return [*figures, ("points.png", "Errors of points", "The ensemble's mean distance to the truth, out of fold.")]
 
 
 def _draw_faces(out: Path, results: Results, skeleton: Skeleton) -> list[Figure]:
     """Draw the worst and the best train faces, and test faces at random, where there are any."""
+    oof = results.points(ENSEMBLE, "oof")
     for name, worst in (("worst.png", True), ("best.png", False)):
-        faces.draw_extremes(out / name, results.train, results.ensemble.oof, skeleton, worst=worst, count=NUM_FACES)
+        faces.draw_extremes(out / name, results.train, oof, skeleton, worst=worst, count=NUM_FACES)
     figures = [
         ("worst.png", "Worst faces", "The ensemble, out of fold. Look for wrong labels too."),
         ("best.png", "Best faces", "The ensemble, out of fold."),
@@ -97,8 +97,8 @@ def _draw_faces(out: Path, results: Results, skeleton: Skeleton) -> list[Figure]
     if not captions:
         return figures
     title = "Test faces: prediction red" if results.solution is None else "Test faces: truth green, prediction red"
-    faces.draw_faces(
-        out / "test.png", results.test, captions, results.ensemble.test, skeleton, results.solution, title)
+    points = results.points(ENSEMBLE, "test")
+    faces.draw_faces(out / "test.png", results.test, captions, points, skeleton, results.solution, title)
     return [*figures, ("test.png", "Test faces", "The ensemble, on faces drawn at random.")]
 
 

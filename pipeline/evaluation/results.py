@@ -18,60 +18,54 @@ from pipeline.data.annotations import BOX
 from pipeline.data.folds import read_folds
 from pipeline.data.store import CropStore
 from pipeline.evaluation.submission import read_solution
-from pipeline.inference.ensemble import locator_points
+from pipeline.inference.ensemble import model_points
 from pipeline.inference.predictions import Predictions
 from pipeline.keypoints.metrics import fold_summary, mae, mean_shape_oof, mean_shape_points, nme, rmse
 
+BASELINE, ENSEMBLE = "mean shape", "ensemble"  # their names beside the models
 HEADS = {"mae": "MAE, px", "nme": "NME, %", "rmse": "RMSE, px"}  # of the tables, by the score they show
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """Predictions of one model, the ensemble or the baseline: `oof` (N, K, 2) and `test` (M, K, 2)."""
-
-    oof: np.ndarray
-    test: np.ndarray
-
-
-@dataclass(frozen=True, kw_only=True)
 class Results:
-    """Everything that was predicted, and the truth.
+    """What was predicted, read when it is asked for, and the truth.
 
     Attributes:
         train, test: the two parts of the crop store.
         fold: (N,) the fold of each train face; folds: their order in tables.
-        ensemble, baseline: the blend of all models, and the mean shape.
-        models: name → its pooled OOF, and its test prediction averaged over the folds.
+        models: their names.
         solution: (M, K, 2) the true points of the test faces, NaN where missing; None where they are not known.
     """
 
+    paths: Paths
     train: CropStore
     test: CropStore
     fold: np.ndarray
     folds: Sequence[int]
-    ensemble: Candidate
-    baseline: Candidate
-    models: dict[str, Candidate]
+    models: Sequence[str]
     solution: np.ndarray | None
+
+    def points(self, name: str, part: str) -> np.ndarray:
+        """Predict the train faces out of fold ("oof", (N, K, 2)), or the test faces ("test", (M, K, 2)).
+
+        `name` is one of the models, `ENSEMBLE`, or `BASELINE`: the mean shape.
+        """
+        if name == ENSEMBLE:
+            return Predictions.load(self.paths.ensemble / f"{part}.npz").by_face().points
+        if name != BASELINE:
+            return model_points(self.paths, name, self.folds, part)
+        boxes, test_boxes = (store.faces[BOX].to_numpy(np.float64) for store in (self.train, self.test))
+        if part == "oof":
+            return mean_shape_oof(self.train.truth, boxes, self.fold)
+        return mean_shape_points(self.train.truth, boxes, test_boxes)
 
 
 def load_results(paths: Paths, models: Sequence[str], folds: Sequence[int], solution: Path | None) -> Results:
-    """Read what the stages up to `ensemble` wrote and the file `solution`, and make the baseline."""
+    """Open what the stages up to `ensemble` wrote, and read the file `solution`."""
     train, test = CropStore.open(paths.crops / "train"), CropStore.open(paths.crops / "test")
-    if train.keypoints is None:
-        raise UserError(f"{paths.crops / 'train'}: the train faces have no points, so there is nothing to score")
-    fold = read_folds(paths.folds, len(train)).fold.to_numpy()
-    ensemble = [Predictions.load(paths.ensemble / f"{part}.npz").by_face().points for part in ("oof", "test")]
-    points = {model: locator_points(paths, model, folds) for model in models}
-    boxes, test_boxes = (part.faces[BOX].to_numpy(np.float64) for part in (train, test))
-    return Results(
-        train=train, test=test, fold=fold, folds=folds,
-        ensemble=Candidate(oof=ensemble[0], test=ensemble[1]),
-        models={model: Candidate(oof=found["train"], test=found["test"]) for model, found in points.items()},
-        baseline=Candidate(oof=mean_shape_oof(train.keypoints, boxes, fold),
-                           test=mean_shape_points(train.keypoints, boxes, test_boxes)),
-        solution=read_solution(solution, len(test), train.keypoints.shape[1]) if solution else None,
-    )
+    num_points, fold = train.truth.shape[1], read_folds(paths.folds, len(train)).fold.to_numpy()
+    return Results(paths=paths, train=train, test=test, fold=fold, folds=folds, models=models,
+                   solution=read_solution(solution, len(test), num_points) if solution else None)
 
 
 def build_metrics(results: Results, eyes: tuple[int, int] | None) -> dict:
@@ -80,22 +74,15 @@ def build_metrics(results: Results, eyes: tuple[int, int] | None) -> dict:
     Scores are those of `fold_summary`, with `test_mae`, `test_nme` and `test_rmse` where there is a solution. A score
     that does not exist is None.
     """
-    truth = results.train.keypoints
-    assert truth is not None
-
-    def scores(candidate: Candidate) -> dict:
-        found = fold_summary(candidate.oof, truth, results.fold, results.folds, eyes)
-        if results.solution is not None:
-            found["test_mae"] = mae(candidate.test, results.solution)
-            found["test_nme"] = nme(candidate.test, results.solution, eyes)
-            found["test_rmse"] = rmse(candidate.test, results.solution)
+    def scores(name: str) -> dict:
+        found = fold_summary(results.points(name, "oof"), results.train.truth, results.fold, results.folds, eyes)
+        if (truth := results.solution) is not None:
+            test = results.points(name, "test")
+            found |= {"test_mae": mae(test, truth), "test_nme": nme(test, truth, eyes), "test_rmse": rmse(test, truth)}
         return {key: _none_for_nan(value) for key, value in found.items()}
 
-    return {
-        "ensemble": scores(results.ensemble),
-        "models": {name: scores(candidate) for name, candidate in results.models.items()},
-        "baseline": scores(results.baseline),
-    }
+    return {"ensemble": scores(ENSEMBLE), "models": {name: scores(name) for name in results.models},
+            "baseline": scores(BASELINE)}
 
 
 def format_scores(metrics: dict, folds: Sequence[int], style: Style = "text") -> str:
@@ -103,7 +90,7 @@ def format_scores(metrics: dict, folds: Sequence[int], style: Style = "text") ->
 
     A table that would be empty is left out: points without eyes have no NME.
     """
-    rows = {"mean shape": metrics["baseline"], **metrics["models"], "ensemble": metrics["ensemble"]}
+    rows = {BASELINE: metrics["baseline"], **metrics["models"], ENSEMBLE: metrics["ensemble"]}
     found = []
     for name, head in HEADS.items():
         if all(scores[name] is None for scores in rows.values()):

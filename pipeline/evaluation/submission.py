@@ -4,20 +4,20 @@ The header is `Id,Predicted`; row `Id = i·2K + j` holds coordinate j of face i,
 test annotations and the coordinates x0, y0, x1, y1, … in image pixels. A solution has the same layout.
 """
 
-import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from pipeline.common.errors import UserError
-from pipeline.common.files import write_pieces
+from pipeline.common.files import atomic_path
 from pipeline.data.annotations import BOX
 from pipeline.inference.predictions import Predictions
 
 HEADER = ["Id", "Predicted"]
 MAX_AWAY = 0.05  # share of faces whose points may lie away from their box; in iBUG's train part it is 0
+CHUNK = 1 << 17  # rows that are read at once; bounds the memory
 SHOWN = 5  # problems of one kind that are shown one by one
 
 
@@ -38,13 +38,9 @@ def write_rows(
     if len(broken):
         raise UserError(f"{path}: not written, {len(broken)} faces have points that are not finite, the first is face "
                         f"{broken[0]}; run the predict and ensemble stages again")
-
-    def lines() -> Iterator[str]:
-        yield ",".join(header) + "\n"
-        for row_id, value in zip(ids, values.ravel()[places], strict=True):
-            yield f"{row_id},{value!s}\n"
-
-    write_pieces(path, lines())
+    with atomic_path(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        file.write(",".join(header) + "\n")
+        file.writelines(f"{row_id},{value!s}\n" for row_id, value in zip(ids, values.ravel()[places], strict=True))
 
 
 def read_predictions(path: Path, num_faces: int) -> Predictions:
@@ -100,46 +96,41 @@ def read_values(path: Path, header: Sequence[str], ids: Sequence[object], expect
         header, ids: what must stand there, in order; expected: why so many rows, for the message.
         finite: whether every value must be a finite number; else it is NaN where it is empty.
     """
-    rows, values, wrong, bad, count = _read_rows(path), np.full(len(ids), np.nan), [], 0, 0
-    if (first := next(rows, [])) != list(header):
-        wrong.append(f"{path}, line 1: the header is {','.join(first)!r}, but must be {','.join(header)!r}")
-    for count, row in enumerate(rows, 1):
-        value, reason = _parse(row, header, str(ids[count - 1]) if count <= len(ids) else None, finite)
-        if not reason:
-            values[count - 1] = value
-        elif (bad := bad + 1) <= SHOWN:
-            wrong.append(f"{path}, line {count + 1}: {reason}")
-    if bad > SHOWN:
-        wrong.append(f"{path}: {bad - SHOWN} more rows are wrong")
+    values, problems, count = np.full(len(ids), np.nan), [], 0
+    try:
+        with pd.read_csv(path, header=None, names=range(3), dtype=str, na_filter=False, skip_blank_lines=False,
+                         encoding="utf-8-sig", chunksize=CHUNK) as chunks:
+            first = ",".join(chunks.get_chunk(1).to_numpy().ravel()).rstrip(",")
+            for rows in chunks:
+                should = [str(row_id) for row_id in ids[count : count + len(rows)]]
+                numbers = pd.to_numeric(rows[1], errors="coerce").to_numpy(np.float64)
+                values[count : count + len(should)] = numbers[: len(should)]
+                missing = rows[1].str.lower().isin(["", "nan"]) & (not finite)
+                problems += _problems(rows, should, np.isfinite(numbers) | missing, header)
+                count += len(rows)
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; name a file that exists, or run `dvc repro submit`") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as CSV: {error}") from None
+    wrong = [f", line 1: the header is {first!r}, but must be {','.join(header)!r}"] * (first != ",".join(header))
+    wrong += problems[:SHOWN]
+    if len(problems) > SHOWN:
+        wrong.append(f": {len(problems) - SHOWN} more rows are wrong")
     if count != len(ids):
-        wrong.append(f"{path}: {count} rows after the header, but {expected}")
+        wrong.append(f": {count} rows after the header, but {expected}")
     if wrong:
-        raise UserError(*wrong)
+        raise UserError(*(f"{path}{problem}" for problem in wrong))
     return values
 
 
-def _read_rows(path: Path) -> Iterator[list[str]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            yield from csv.reader(file)
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; name a file that exists, or run `dvc repro submit`") from None
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{path}: not readable as CSV: {error}") from None
-
-
-def _parse(row: list[str], header: Sequence[str], row_id: str | None, finite: bool) -> tuple[float, str]:
-    """The value of a row, and what is wrong with it, "" where nothing is."""
-    if len(row) != 2:
-        return np.nan, f"{len(row)} fields, but must be 2"
-    if row[0] != row_id:
-        return np.nan, f"{header[0]} is {row[0]!r}, but must be {row_id or 'the end'}"
-    try:
-        value = float(row[1] or "nan")
-    except ValueError:
-        value = np.inf
-    bad = np.isinf(value) or (finite and np.isnan(value))
-    return value, f"{header[1]} is {row[1]!r}, not a finite number" if bad else ""
+def _problems(rows: pd.DataFrame, ids: list[str], valid: np.ndarray, header: Sequence[str]) -> list[str]:
+    """What is wrong with each row: another ID than that of `ids`, a third field, or a value that is not `valid`."""
+    should = ids + ["the end"] * (len(rows) - len(ids))
+    wrong = (rows[0] != should) | (rows[2] != "") | ~valid
+    return [f", line {line + 1}: " + ("3 fields, but must be 2" if more else
+                                      f"{header[0]} is {row_id!r}, but must be {own}" if row_id != own else
+                                      f"{header[1]} is {value!r}, not a finite number")
+            for (line, row_id, value, more), own in zip(rows[wrong].itertuples(), np.array(should)[wrong], strict=True)]
 
 
 def _inside(points: np.ndarray, faces: pd.DataFrame) -> np.ndarray:

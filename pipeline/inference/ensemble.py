@@ -5,7 +5,7 @@ Legend: L members of a blend, F faces, K points. A blend knows three rules: the 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,7 +24,7 @@ from pipeline.inference.shape import ShapeCorrection
 
 BLENDS = ("mean", "median", "weights")
 SHAPE = "shape.npz"
-BLOCK = 1024  # faces that are blended at once, for the memory
+BLOCK = 1000  # faces that are blended, or fitted on, at once; bounds the memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,10 +135,10 @@ def ensemble_files(
     return found
 
 
-def locator_points(paths: Paths, model: str, folds: Sequence[int]) -> dict[str, np.ndarray]:
-    """The points (N, K, 2) by the locator: out of fold for `train`, the mean of its folds for `test`."""
-    oof, test = (load_runs(paths, [model], folds, part)[model] for part in ("oof", "test"))
-    return {"train": Predictions.pool(list(oof.values())).points, "test": average_folds(list(test.values())).points}
+def model_points(paths: Paths, model: str, folds: Sequence[int], part: str) -> np.ndarray:
+    """Read the points (N, K, 2) of one model: of the train faces for `oof`, the mean of its folds for `test`."""
+    runs = list(load_runs(paths, [model], folds, part)[model].values())
+    return (Predictions.pool(runs) if part == "oof" else average_folds(runs)).points
 
 
 def average_folds(members: Sequence[Predictions]) -> Predictions:
@@ -148,9 +148,11 @@ def average_folds(members: Sequence[Predictions]) -> Predictions:
     prediction, with which it will be compared, is that of one fold.
     """
     members = [member.by_face() for member in members]
-    squares = sum(np.square(member.spread, dtype=np.float64) for member in members)
     mean = blend_members(members, np.full(len(members), 1 / len(members)))
-    return replace(mean, spread=np.sqrt(squares / len(members)))
+    for block in _blocks(len(mean)):
+        squares = sum(np.square(member.spread[block], dtype=np.float64) for member in members)
+        mean.spread[block] = np.sqrt(squares / len(members))
+    return mean
 
 
 def blend_members(members: Sequence[Predictions], weights: np.ndarray | None) -> Predictions:
@@ -164,14 +166,17 @@ def blend_members(members: Sequence[Predictions], weights: np.ndarray | None) ->
         return values.mean(0) if weights is None else (weights * values.T).T.sum(0)
 
     blended = deepcopy(members[0])
-    for start in range(0, len(blended), BLOCK):
-        block = slice(start, start + BLOCK)
+    for block in _blocks(len(blended)):
         points = np.stack([member.points[block] for member in members], dtype=np.float64)  # L F K 2
         own = np.stack([member.spread[block] for member in members], dtype=np.float64)  # L F K
         middle = np.median(points, axis=0) if weights is None else mean(points)
         blended.points[block] = middle
         blended.spread[block] = np.sqrt(mean(np.square(own) + np.square(points - middle).sum(-1)))
     return blended
+
+
+def _blocks(size: int) -> Iterator[slice]:
+    return (slice(start, start + BLOCK) for start in range(0, size, BLOCK))
 
 
 def fit_weights(points: Sequence[np.ndarray], truth: np.ndarray, rounds: int = 100) -> np.ndarray:
@@ -185,19 +190,25 @@ def fit_weights(points: Sequence[np.ndarray], truth: np.ndarray, rounds: int = 1
 
     Points are (F, K, 2) predictions of each of L members, truth (F, K, 2); what is NaN there is left out.
     """
-    present, equal = np.isfinite(truth).all(-1), np.full(len(points), 1 / len(points))
-    if not present.any():
-        return equal
-    errors = np.stack([(member.astype(np.float64) - truth)[present].ravel() for member in points], axis=1)  # n L
+    def errors() -> Iterator[np.ndarray]:
+        for block in _blocks(len(truth)):
+            present = np.isfinite(truth[block]).all(-1)
+            yield np.stack([(member[block].astype(np.float64) - truth[block])[present].ravel() for member in points], 1)
 
     def mean_error(weights: np.ndarray) -> float:
-        return np.abs(errors @ weights).sum() / len(errors)
+        return sum(np.abs(part @ weights).sum() for part in errors()) / count
 
+    equal, count = np.full(len(points), 1 / len(points)), sum(map(len, errors()))
+    if not count:
+        return equal
     candidates, weights = [equal, *np.eye(len(points))], equal
     smallest = 1e-6 * np.mean([mean_error(single) for single in candidates[1:]]) + 1e-12
     for _ in range(rounds):
-        root = 1 / np.sqrt(np.maximum(np.abs(errors @ weights), smallest))
-        triangle = np.linalg.qr(root[:, None] * errors, mode="r") / np.sqrt(len(errors))
+        triangle: np.ndarray = np.empty((0, len(points)))
+        for part in errors():
+            root = 1 / np.sqrt(np.maximum(np.abs(part @ weights), smallest))
+            triangle = np.asarray(np.linalg.qr(np.vstack([triangle, root[:, None] * part]), mode="r"))
+        triangle /= np.sqrt(count)
         found, _ = nnls(np.vstack([triangle, np.ones(len(equal))]), np.append(np.zeros(len(triangle)), 1.0))
         previous, weights = weights, found / found.sum()
         candidates.append(weights)

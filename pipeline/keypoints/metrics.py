@@ -15,24 +15,26 @@ from pipeline.keypoints.geometry import finite_mean
 
 def mae(points: np.ndarray, truth: np.ndarray) -> float:
     """Compute the mean absolute error over x and y of every point, in image pixels: the contest's score."""
-    present = np.isfinite(truth).all(-1)
-    return _mean(np.abs(np.subtract(points, truth, dtype=np.float64)[present]))
+    errors = _present_errors(points, truth)
+    return _mean(np.abs(errors, out=errors))
 
 
 def rmse(points: np.ndarray, truth: np.ndarray) -> float:
     """Compute the root mean square error over x and y, in image pixels, as Kaggle's Facial Keypoints Detection."""
-    present = np.isfinite(truth).all(-1)
-    return float(np.sqrt(_mean(np.square(np.subtract(points, truth, dtype=np.float64)[present]))))
+    errors = _present_errors(points, truth)
+    return float(np.sqrt(_mean(np.square(errors, out=errors))))
 
 
 def face_mae(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Compute the `mae` (N,) of each face; NaN where all its points are missing."""
-    return _present_mean(np.abs(np.subtract(points, truth, dtype=np.float64)).mean(-1), truth)
+    errors = np.subtract(points, truth, dtype=np.float64)
+    return _present_mean(np.abs(errors, out=errors).mean(-1), truth)
 
 
 def point_errors(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Compute the distance (N, K) of each point to the truth, in image pixels; NaN where missing."""
-    return np.sqrt(np.square(np.subtract(points, truth, dtype=np.float64)).sum(-1))
+    errors = np.subtract(points, truth, dtype=np.float64)
+    return np.sqrt(np.square(errors, out=errors).sum(-1))
 
 
 def face_nme(points: np.ndarray, truth: np.ndarray, eyes: tuple[int, int] | None) -> np.ndarray:
@@ -129,7 +131,8 @@ def mean_shape_points(keypoints_train: np.ndarray, boxes_train: np.ndarray, boxe
     missing everywhere is put in the middle.
     """
     boxes_train, boxes_eval = (np.asarray(boxes, np.float64)[:, None] for boxes in (boxes_train, boxes_eval))
-    relative = (keypoints_train - boxes_train[..., :2]) / boxes_train[..., 2:]
+    relative = keypoints_train - boxes_train[..., :2]
+    relative /= boxes_train[..., 2:]
     mean = finite_mean(relative, axis=0)
     return boxes_eval[..., :2] + np.where(np.isnan(mean), 0.5, mean) * boxes_eval[..., 2:]
 
@@ -141,6 +144,12 @@ def mean_shape_oof(keypoints: np.ndarray, boxes: np.ndarray, fold: np.ndarray) -
         held_out = fold == one
         points[held_out] = mean_shape_points(keypoints[~held_out], boxes[~held_out], boxes[held_out])
     return points
+
+
+def _present_errors(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Errors of x and y (n, 2) of the points that are present."""
+    errors, present = np.subtract(points, truth, dtype=np.float64), np.isfinite(truth).all(-1)
+    return errors if present.all() else errors[present]  # without a copy where that is possible
 
 
 def _mean(values: np.ndarray) -> float:

@@ -16,14 +16,7 @@ from pipeline.data.annotations import BOX
 from pipeline.data.crops import AFFINE
 from pipeline.data.store import CropStore
 from pipeline.evaluation.report import Member, write_report
-from pipeline.evaluation.results import (
-    Candidate,
-    Results,
-    build_metrics,
-    format_scores,
-    load_history,
-    load_results,
-)
+from pipeline.evaluation.results import Results, build_metrics, format_scores, load_history, load_results
 from pipeline.evaluation.submission import write
 from pipeline.inference.ensemble import ensemble_files
 from pipeline.inference.predictions import Predictions
@@ -144,7 +137,7 @@ def test_load_results_without_test_faces_scores_oof(run: Path) -> None:
     for rule in ("mean", "median", "weights"):
         blend(run, rule)
         results = load(run, solution=False)
-        assert results.ensemble.test.shape == results.models["a"].test.shape == results.baseline.test.shape == (0, 2, 2)
+        assert all(results.points(name, "test").shape == (0, 2, 2) for name in ("ensemble", "a", "mean shape"))
         assert build_metrics(results, SKELETON.eyes)["models"]["a"]["mae"] == 2
 
 
@@ -190,8 +183,7 @@ def test_write_report_without_test_faces_omits_them(run: Path) -> None:
     results = load(run)
     none = replace(results.test, crops=results.test.crops[:0], photos=results.test.photos[:0],
                    faces=results.test.faces[:0])
-    nothing = {name: Candidate(oof=found.oof, test=found.test[:0]) for name, found in results.models.items()}
-    results = replace(results, test=none, models=nothing, solution=None)
+    results = replace(results, test=none, solution=None)
     history = load_history(Paths(root=run), ["a"], [4])
     write_report(run / "reports", results, build_metrics(results, SKELETON.eyes), history, SKELETON,
                  load_params(SAMPLE).augment, {})

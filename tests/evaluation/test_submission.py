@@ -83,7 +83,10 @@ def test_check_good_file_passes(tmp_path: Path) -> None:
         (lambda lines: [*lines[:3], "2,", *lines[4:]], ["line 4: Predicted is '', not a finite"]),
         (lambda lines: [*lines[:3], "2,x", *lines[4:]], ["line 4: Predicted is 'x', not a finite number"]),
         (lambda lines: [*lines[:3], "2,1,5", *lines[4:]], ["line 4: 3 fields, but must be 2"]),
+        (lambda lines: [*lines[:3], "2", *lines[4:]], ["line 4: Predicted is '', not a finite"]),
+        (lambda lines: [*lines[:3], "", *lines[3:]], ["line 4: Id is '', but must be 2", "13 rows after the header"]),
         (lambda lines: [], ["the header is ''", "0 rows after the header"]),
+        (lambda lines: lines[:1], ["0 rows after the header"]),
     ],
 )
 def test_check_bad_layout_names_all_problems(tmp_path: Path, change, messages: list[str]) -> None:

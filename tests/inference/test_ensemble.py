@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.common.errors import UserError
 from pipeline.common.paths import Paths
-from pipeline.inference.ensemble import build_ensemble, fit_weights, locator_points
+from pipeline.inference.ensemble import build_ensemble, fit_weights, model_points
 from pipeline.inference.predictions import Predictions, Runs
 
 FACES, POINTS = 60, 5
@@ -162,13 +162,13 @@ def test_build_ensemble_unknown_blend_lists_known() -> None:
         build_ensemble({}, {}, TRUTH, FOLD, "max")
 
 
-def test_locator_points_of_train_faces_are_out_of_fold_and_of_test_faces_the_mean(tmp_path) -> None:
+def test_model_points_of_train_faces_are_out_of_fold_and_of_test_faces_the_mean(tmp_path) -> None:
     rows = {1: [2, 0], 2: [1, 3]}
     for fold, faces in rows.items():
         for part, count in (("oof", faces), ("test", [0])):
             points = np.stack([np.full((5, 2), 10.0 * fold + face) for face in count])
             Predictions(face=count, points=points, spread=points[..., 0]).save(
                 Paths(root=tmp_path).run("a", fold) / f"{part}.npz")
-    points = locator_points(Paths(root=tmp_path), "a", [1, 2])
-    assert points["train"][:, 0, 0].tolist() == [10, 21, 12, 23]
-    assert points["test"][:, 0, 0].tolist() == [15]
+    oof, test = (model_points(Paths(root=tmp_path), "a", [1, 2], part) for part in ("oof", "test"))
+    assert oof[:, 0, 0].tolist() == [10, 21, 12, 23]
+    assert test[:, 0, 0].tolist() == [15]
