@@ -27,9 +27,10 @@ test: setup  ## Run all tests
 test-fast: setup  ## Run the tests that a person runs while editing, in under 90 seconds
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m 'not slow'
 
-lint: setup  ## Check style and import direction
+lint: setup  ## Check style, import direction and types
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 bench: setup  ## Measure speed and memory, with iBUG's photos where they are, and write benchmarks/RESULTS.md
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro sample

@@ -28,14 +28,6 @@ def _different(numbers: list[int]) -> list[int]:
     return numbers
 
 
-def _regular_expression(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"no regular expression: {error}") from None
-    return pattern
-
-
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 Different = AfterValidator(_different)
 
@@ -87,7 +79,7 @@ class Data(Points):
     box: Literal["photo", "points"]
     points: Annotated[list[NotNegativeInteger], Field(min_length=1), Different] | None
     offset: Annotated[list[float], Field(min_length=2, max_length=2)]
-    mirrored: Annotated[str, AfterValidator(_regular_expression)] | None
+    mirrored: re.Pattern[str] | None
 
     def label_offset(self) -> LabelOffset:
         """What the labels are off by."""
@@ -122,7 +114,7 @@ class Split(Section):
 
     folds: Annotated[list[NotNegativeInteger], Field(min_length=2), Different]
     seed: NotNegativeInteger
-    photo_pattern: str | None
+    photo_pattern: re.Pattern[str] | None
     near_duplicates: bool
 
 

@@ -39,6 +39,7 @@ def test_load_params_wrong_values_are_all_named(tmp_path):
         values["split"]["folds"] = [0, 0]
         del values["train"]["seed"]
         values["models"]["unet"]["network"]["name"] = "vnet"
+        values["data"]["mirrored"] = values["split"]["photo_pattern"] = "("
 
     path = changed(tmp_path, spoil)
     with pytest.raises(UserError) as error:
@@ -47,6 +48,8 @@ def test_load_params_wrong_values_are_all_named(tmp_path):
     for wanted in (
         "crop.size is 'big': input should be a valid integer",
         "crop.sise: unknown key",
+        "data.mirrored is '(': input should be a valid regular expression",
+        "split.photo_pattern is '(': input should be a valid regular expression",
         "augment.flip is 1.5: input should be less than or equal to 1",
         "models.resnet.lr is -1: input should be greater than 0",
         "ensemble.blend is 'average': input should be 'mean', 'median' or 'weights'",

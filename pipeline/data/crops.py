@@ -58,7 +58,7 @@ class LabelOffset:
     """
 
     offset: Sequence[float] = (0.0, 0.0)
-    mirrored: str | None = None
+    mirrored: re.Pattern[str] | None = None
 
 
 NO_OFFSET = LabelOffset()
@@ -119,7 +119,7 @@ def _label_affines(affines: np.ndarray, images: Sequence[str], labels: LabelOffs
     right, below = labels.offset
     shifts = np.tile(translation(-right, -below), (len(affines), 1, 1))
     if labels.mirrored is not None:
-        shifts[[re.search(labels.mirrored, image) is not None for image in images], 0, 2] = right
+        shifts[[labels.mirrored.search(image) is not None for image in images], 0, 2] = right
     return compose(affines, shifts)
 
 

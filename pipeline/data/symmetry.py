@@ -8,29 +8,14 @@ from itertools import combinations
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from pipeline.keypoints.geometry import finite_mean
+from pipeline.keypoints.geometry import finite_mean, mean_face
 from pipeline.keypoints.skeleton import Skeleton
 
 ROUNDS = 10
 FEWEST = 10  # faces that are worth believing
-ANGLES = (0, -10, 10, -20, 20, -30, 30, -40, 40)  # how far off upright, in degrees, a mean face is looked for
 # In root mean square radii of the mean face, about a third of its height:
 TOLERANCE = 0.15  # how much nearer another point must lie
 SYMMETRIC = 0.2  # largest distance, root mean square, of a mean face to its mirror image; above it looks to one side
-
-
-def mean_shape(keypoints: np.ndarray) -> np.ndarray:
-    """Align and average faces: (K, 2) around (0, 0), of root mean square radius 1; NaN where never seen.
-
-    Generalised Procrustes analysis (Gower, Psychometrika 1975): each face is moved, turned and scaled to the mean by
-    the points it has. The first mean is that of the faces with most points.
-    """
-    faces = keypoints[..., 0].astype(np.float64) + 1j * keypoints[..., 1].astype(np.float64)  # N K
-    known = np.isfinite(faces).sum(1)
-    mean = _normalised(finite_mean(_normalised(faces[known == known.max()]), axis=0))
-    for _ in range(ROUNDS):
-        mean = _normalised(finite_mean(_aligned(faces, mean), axis=0))
-    return np.stack([mean.real, mean.imag], -1)
 
 
 def mirror_problems(keypoints: np.ndarray, skeleton: Skeleton) -> list[str]:
@@ -43,7 +28,7 @@ def mirror_problems(keypoints: np.ndarray, skeleton: Skeleton) -> list[str]:
     """
     if len(keypoints) < FEWEST:
         return []
-    shape = mean_shape(keypoints)
+    shape = mean_face(keypoints)
     flip_indices, mirrored = _match(shape)
     given, best = (np.sqrt(np.square(mirrored - shape[flip]).sum(-1)) for flip in (skeleton.flip, flip_indices))
     if np.sqrt(finite_mean(np.square(best))) > SYMMETRIC:
@@ -68,33 +53,19 @@ def mirror_problems(keypoints: np.ndarray, skeleton: Skeleton) -> list[str]:
 def _match(shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the flip indices (K,) of a mean face, and (K, 2) where the mirror image of each point lies.
 
-    The face is mirrored about the line that fits best, and its points are matched to those of the mirror image at the
-    least sum of squared distances; points near the middle line are their own.
+    Points are matched to those of the mirror image at the least sum of squared distances, and the face is mirrored
+    about the line that fits the matches best, by turns, beginning with an upright line. Points near it are their own.
     """
     flip_indices, mirrored = np.arange(len(shape)), np.full_like(shape, np.nan)
     seen = np.flatnonzero(np.isfinite(shape).all(-1))
-    points = shape[seen, 0] + 1j * shape[seen, 1]
-    found = [_match_about(points, angle) for angle in ANGLES]
-    _, flip, image = min(found, key=lambda match: round(match[0], 9))  # of equals the most upright
-    flip_indices[seen], mirrored[seen] = seen[flip], np.stack([image.real, image.imag], -1)
-    return flip_indices, mirrored
-
-
-def _match_about(points: np.ndarray, angle: float) -> tuple[float, np.ndarray, np.ndarray]:
-    """Match complex points (K,) to their mirror image, beginning with a middle line `angle` degrees off upright.
-
-    Returns:
-        The sum of squared distances, the flip_indices and the mirror image.
-    """
-    turn = -np.exp(2j * np.deg2rad(angle))  # the mirror image of z is turn · conj(z)
+    points, turn = shape[seen] @ [1, 1j], -1 + 0j  # the mirror image of z is turn · conj(z)
     for _ in range(ROUNDS):
         image = turn * points.conj()
         flip = _involution(np.square(np.abs(image[:, None] - points)))
-        best = (points * points[flip]).sum()  # in the direction of the turn with the images nearest to the flip_indices
-        if best.real >= 0 or np.isclose(best / abs(best), turn):  # more than 45 degrees off upright, or settled
-            break
-        turn = best / abs(best)
-    return float(np.square(np.abs(image[flip] - points)).sum()), flip, image
+        best = (points * points[flip]).sum()  # in the direction of the turn with the images nearest to the points
+        turn = best / abs(best) if best else turn
+    flip_indices[seen], mirrored[seen] = seen[flip], np.stack([image.real, image.imag], -1)
+    return flip_indices, mirrored
 
 
 def _involution(cost: np.ndarray) -> np.ndarray:
@@ -110,20 +81,3 @@ def _involution(cost: np.ndarray) -> np.ndarray:
             rest -= {first, second}
     flip[list(rest)] = list(rest)
     return flip
-
-
-def _normalised(faces: np.ndarray) -> np.ndarray:
-    """Faces (…, K) moved to 0 and scaled to root mean square radius 1; NaN stays NaN."""
-    centred = faces - finite_mean(faces)[..., None]
-    radius = np.sqrt(finite_mean(np.square(np.abs(centred))))[..., None]
-    return centred / np.where(radius > 0, radius, 1)
-
-
-def _aligned(faces: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Faces (N, K) moved, turned and scaled so that their points lie nearest to those of `mean` (K,)."""
-    target = np.where(np.isfinite(faces), mean, np.nan)
-    middle = finite_mean(target)[:, None]
-    centred = faces - finite_mean(np.where(np.isfinite(mean), faces, np.nan))[:, None]
-    size = np.nansum(np.square(np.abs(centred)) * np.isfinite(mean), axis=1)[:, None]
-    turn = np.nansum(centred.conj() * (target - middle), axis=1)[:, None] / np.where(size > 0, size, 1)
-    return centred * turn + middle

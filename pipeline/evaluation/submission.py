@@ -98,9 +98,11 @@ def read_values(path: Path, header: Sequence[str], ids: Sequence[object], expect
     """
     values, problems, count = np.full(len(ids), np.nan), [], 0
     try:
-        with pd.read_csv(path, header=None, names=range(3), dtype=str, na_filter=False, skip_blank_lines=False,
+        with pd.read_csv(path, header=None, names=range(2), dtype=str, na_filter=False, skip_blank_lines=False,
                          encoding="utf-8-sig", chunksize=CHUNK) as chunks:
-            first = ",".join(chunks.get_chunk(1).to_numpy().ravel()).rstrip(",")
+            first = ",".join(chunks.get_chunk(1).to_numpy().ravel())
+            if first != ",".join(header):
+                problems.append(f", line 1: the header is {first!r}, but must be {','.join(header)!r}")
             for rows in chunks:
                 should = [str(row_id) for row_id in ids[count : count + len(rows)]]
                 numbers = pd.to_numeric(rows[1], errors="coerce").to_numpy(np.float64)
@@ -112,25 +114,22 @@ def read_values(path: Path, header: Sequence[str], ids: Sequence[object], expect
         raise UserError(f"{path}: not found; name a file that exists, or run `dvc repro submit`") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable as CSV: {error}") from None
-    wrong = [f", line 1: the header is {first!r}, but must be {','.join(header)!r}"] * (first != ",".join(header))
-    wrong += problems[:SHOWN]
     if len(problems) > SHOWN:
-        wrong.append(f": {len(problems) - SHOWN} more rows are wrong")
+        problems[SHOWN:] = [f": {len(problems) - SHOWN} more rows are wrong"]
     if count != len(ids):
-        wrong.append(f": {count} rows after the header, but {expected}")
-    if wrong:
-        raise UserError(*(f"{path}{problem}" for problem in wrong))
+        problems.append(f": {count} rows after the header, but {expected}")
+    if problems:
+        raise UserError(*(f"{path}{problem}" for problem in problems))
     return values
 
 
 def _problems(rows: pd.DataFrame, ids: list[str], valid: np.ndarray, header: Sequence[str]) -> list[str]:
-    """What is wrong with each row: another ID than that of `ids`, a third field, or a value that is not `valid`."""
-    should = ids + ["the end"] * (len(rows) - len(ids))
-    wrong = (rows[0] != should) | (rows[2] != "") | ~valid
-    return [f", line {line + 1}: " + ("3 fields, but must be 2" if more else
-                                      f"{header[0]} is {row_id!r}, but must be {own}" if row_id != own else
+    """What is wrong with each row: another ID than that of `ids`, or a value that is not `valid`."""
+    should = np.array(ids + ["the end"] * (len(rows) - len(ids)), object)
+    wrong = ((rows[0] != should) | ~valid).to_numpy()
+    return [f", line {line + 1}: " + (f"{header[0]} is {row_id!r}, but must be {own}" if row_id != own else
                                       f"{header[1]} is {value!r}, not a finite number")
-            for (line, row_id, value, more), own in zip(rows[wrong].itertuples(), np.array(should)[wrong], strict=True)]
+            for (line, row_id, value), own in zip(rows[wrong].itertuples(), should[wrong], strict=True)]
 
 
 def _inside(points: np.ndarray, faces: pd.DataFrame) -> np.ndarray:

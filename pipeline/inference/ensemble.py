@@ -125,11 +125,9 @@ def ensemble_files(
 ) -> Ensemble:
     """Blend the prediction files of the named models and folds by `build_ensemble`, and save the result."""
     store = CropStore.open(paths.crops / "train")
-    if store.keypoints is None:
-        raise UserError(f"{paths.crops / 'train'}: the train faces have no points, so nothing can be fitted")
     fold = read_folds(paths.folds, len(store)).fold.to_numpy()
     found = build_ensemble(
-        load_runs(paths, models, folds, "oof"), load_runs(paths, models, folds, "test"), store.keypoints, fold, blend,
+        load_runs(paths, models, folds, "oof"), load_runs(paths, models, folds, "test"), store.truth, fold, blend,
         ridge=ridge, flip_indices=flip_indices)
     found.save(paths.ensemble)
     return found
@@ -236,14 +234,8 @@ def _check(oof: Runs, test: Runs, truth: np.ndarray, fold: np.ndarray) -> None:
 
 def _oof_problems(model: str, parts: dict[int, Predictions], fold: np.ndarray) -> list[str]:
     """Find why a model's OOF predictions do not cover every train face exactly once, each in its own fold."""
-    problems = []
-    for own, part in parts.items():
-        should = np.flatnonzero(fold == own)
-        if not np.array_equal(np.sort(part.face), should):
-            twice = len(part) - len(np.unique(part.face))
-            missing, foreign = len(np.setdiff1d(should, part.face)), len(np.setdiff1d(part.face, should))
-            problems.append(f"{model}, fold {own}: the OOF faces are not those of the fold ({missing} missing, {twice} "
-                          f"twice, {foreign} of other folds); run its predict stage again")
+    problems = [f"{model}, fold {own}: its OOF faces are not those of the fold, each once; run its predict stage again"
+                for own, part in parts.items() if not np.array_equal(np.sort(part.face), np.flatnonzero(fold == own))]
     if left_out := sorted(set(fold.tolist()) - set(parts)):
         problems.append(f"{model}: no OOF predictions for fold {', '.join(map(str, left_out))}, so not every face is "
                       "covered; name every fold in split.folds")

@@ -46,7 +46,9 @@ def draw_curves(path: Path, history: pd.DataFrame) -> None:
         axis.set(xlabel="epoch", yscale="log")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.25)
-        _label_decades(axis)
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 6, 8)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter(NullFormatter())
     figure.suptitle(f"A line a fold: {folds}", fontsize=11)
     save(figure, path)
 
@@ -103,17 +105,6 @@ def _lines(axis: Axes, history: pd.DataFrame, column: str, color: str, style: st
     for number, (_, run) in enumerate(history.dropna(subset=[column]).groupby("run", sort=False)):
         axis.plot(run["epoch"], run[column], color=color, ls=style, lw=1.2, marker="." if len(run) < 40 else None,
                   label="_" * (number > 0) + label)
-
-
-def _label_decades(axis: Axes) -> None:
-    """Ticks of a logarithmic y axis as plain numbers: the more of them, the fewer decades it spans."""
-    low, high = axis.get_ylim()
-    decades = np.log10(high / low)
-    many = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
-    subs = many if decades < 0.8 else (1, 1.5, 2, 3, 4, 6, 8) if decades < 1.6 else (1, 3)
-    axis.yaxis.set_major_locator(LogLocator(subs=subs))
-    axis.yaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_formatter(NullFormatter())
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -57,8 +57,7 @@ def draw_extremes(
     The caption has the MAE in image pixels and in percent of the box's longer side, which ranks the faces: in pixels
     alone the largest images would always be the worst.
     """
-    truth = store.keypoints
-    assert truth is not None
+    truth = store.truth
     errors = face_mae(points, truth)
     relative = 100 * errors / store.faces[["width", "height"]].max(axis=1).to_numpy()
     order = np.argsort(relative, kind="stable")[: np.isfinite(relative).sum()]  # NaN is sorted last

@@ -122,11 +122,10 @@ class Trainer:
     def evaluate(self, rows: np.ndarray, batch_size: int = 128) -> dict[str, float]:
         """Compute loss, MAE (image pixels) and NME (percent) of the averaged network on un-augmented faces `rows`."""
         network, runtime, store = self.average.module.eval(), self.runtime, self.store
-        assert store.keypoints is not None  # these have them
         losses, maes, nmes = [], [], []  # one (sum, number of summands) per batch
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
-            truth, affines = store.keypoints[batch], store.input_affines[batch]
+            truth, affines = store.truth[batch], store.input_affines[batch]
             known = np.isfinite(truth).all(-1)
             points_input = torch.from_numpy(np.nan_to_num(geometry.transform(affines, truth)).astype(np.float32))
             target = self.codec.encode(points_input.to(runtime.device))

@@ -73,6 +73,5 @@ def _metrics(history: list[dict], runtime: Runtime, train_faces: int) -> dict:
 
 def mean_points(store: CropStore, rows: np.ndarray) -> np.ndarray:
     """Average each point over faces `rows`: (K, 2) input pixels, the middle for a point that none of them has."""
-    assert store.keypoints is not None  # a train part has them
-    mean = geometry.finite_mean(geometry.transform(store.input_affines[rows], store.keypoints[rows]), axis=0)
+    mean = geometry.finite_mean(geometry.transform(store.input_affines[rows], store.truth[rows]), axis=0)
     return np.where(np.isnan(mean), (store.size - 1) / 2, mean)

@@ -1,5 +1,6 @@
 """Crops: exact geometry, padding, colour and thumbnails."""
 
+import re
 from dataclasses import replace
 
 import cv2
@@ -152,7 +153,7 @@ def test_label_offset_in_mirrored_images_goes_to_the_other_side(tmp_path):
         cv2.imwrite(str(tmp_path / name), photo)
     points = np.array([[[20.0, 10]], [[20.0, 10]]])
     faces = tabulate([(0, "a.png", 3.0, 5, 32, 32, "f"), (1, "b_mirror.png", 3.0, 5, 32, 32, "f")], points)
-    labels = crops.LabelOffset(offset=[0.5, -0.25], mirrored=r"_mirror\.")
+    labels = crops.LabelOffset(offset=[0.5, -0.25], mirrored=re.compile(r"_mirror\."))
     crops.write_crops(faces, tmp_path, tmp_path / "store", PLAIN, labels, jobs=1)
     store = CropStore.open(tmp_path / "store")
     np.testing.assert_array_equal(store.keypoints, points)  # labels stay as they are

@@ -1,3 +1,4 @@
+import re
 import time
 from pathlib import Path
 
@@ -59,11 +60,11 @@ def test_photo_names_of_known_files_are_right(image, photo):
 def test_photo_names_with_a_pattern_use_its_group():
     images = ["01-1m.jpg", "01-2m.jpg", "x.jpg"]
     for one in (images, pd.Series(images)):
-        assert folds.photo_names(one, r"(?P<photo>\d+)-\d[mf]") == ["01", "01", "x.jpg"]
-    wrong = {"(": "not a regular", r"(\d+)": "no group named photo", r"(?P<photo>z)": "matches no"}
+        assert folds.photo_names(one, re.compile(r"(?P<photo>\d+)-\d[mf]")) == ["01", "01", "x.jpg"]
+    wrong = {r"(\d+)": "no group named photo", r"(?P<photo>z)": "matches no"}
     for pattern, message in wrong.items():
         with pytest.raises(UserError, match=message):
-            folds.photo_names(["01-1m.jpg"], pattern)
+            folds.photo_names(["01-1m.jpg"], re.compile(pattern))
 
 
 def test_near_duplicates_by_image_or_crop_are_found_and_no_others():
