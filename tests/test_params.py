@@ -58,7 +58,7 @@ def test_load_params_wrong_values_are_all_named(tmp_path):
         "models.unet.network",
     ):
         assert wanted in problems
-    assert len(error.value.problems) == 8
+    assert len(error.value.problems) == 10
     assert all(str(path) in problem for problem in error.value.problems)
 
 
