@@ -40,7 +40,7 @@ SKELETON = SKELETONS["ibug68"]
 AUGMENT = load_params(ROOT / "presets" / "sample.yaml").augment
 SIZE, BATCH, STEPS = 128, 32, 6
 CROP = CropGeometry(size=SIZE, margin=1.4, shift_y=0.1, padding=1.4, color="grey")
-EPOCH = 51  # steps of the epochs that are trained: those of 1,656 faces, a fold of iBUG's in small
+EPOCH = 51  # steps of the epochs that are trained: those of 1,656 faces, a fold of the downscaled iBUG 300-W
 MODELS = {
     "ResNet-18, regression": (
         {"name": "resnet", "backbone": "resnet18", "pretrained": False, "width": 1.0, "stem": "sum",
