@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 from ruamel.yaml import YAML
 
 from pipeline.synthetic.sample import make_sample
@@ -20,21 +21,28 @@ TIMES = (10, 100)
 
 
 def measure_memory(data: Path, xml: str, repeats: int) -> str:
-    """Measure seconds and peak memory of each stage for 2,000 and 20,000 faces: copies of the same photos."""
+    """Measure seconds and peak memory of each stage for 2,000 and 20,000 train faces and as many test faces.
+
+    They are copies of the same photos; after `crop` they become noise, or each would be a near-duplicate of 99 others.
+    """
     rows: dict[str, list] = {name: [] for name in STAGES}
     for times in TIMES:
         with tempfile.TemporaryDirectory() as folder:
             _project(Path(folder), times)
             for name, options in STAGES.items():
                 rows[name].append(_run([sys.executable, "-m", f"stages.{name}", *options], Path(folder)))
+                if name == "crop":
+                    _make_noise(Path(folder, "data", "crops", "train"))
                 if name in ("train", "predict"):  # the ensemble wants the other fold too
                     _run([sys.executable, "-m", f"stages.{name}", "--fold", "1"], Path(folder))
-    header = "| stage | " + " | ".join(f"{times * FACES:,} faces: s, MB" for times in TIMES) + " | KB a face more |"
+    header = "| stage | " + " | ".join(f"2 × {times * FACES:,} faces: s, MB" for times in TIMES) + " | KB a face more |"
     lines = ["## Memory", "", "Peak of the memory that is a process's own (anonymous, workers too), from "
              "`/proc`; pages of files, which the kernel can drop, are not counted. One epoch of the sample's ResNet at "
-             "32 px; as many test faces as train faces.", "", header, "|---|---|---|---|"]
+             "32 px. Half of the faces are train faces; `split` and `train` read only these, and count only these "
+             "in the last column.", "", header, "|---|---|---|---|"]
     for name, found in rows.items():
-        growth = (found[1][1] - found[0][1]) * 1024 / (FACES * (TIMES[1] - TIMES[0]))
+        faces = FACES * (TIMES[1] - TIMES[0]) * (1 if name in ("split", "train") else 2)
+        growth = (found[1][1] - found[0][1]) * 1024 / faces
         cells = [f"{seconds:.1f}, {peak:.0f}" for seconds, peak in found]
         lines.append(f"| {name} | {' | '.join(cells)} | {growth:.1f} |")
     return "\n".join(lines)
@@ -44,14 +52,14 @@ def _project(folder: Path, times: int) -> None:
     """A competition of `times` copies of the same photos, with its folds."""
     root = folder / "data" / "sample"
     make_sample(root, train_faces=FACES, test_faces=FACES, seed=0, jobs=os.cpu_count() or 1)
-    for copy in range(1, times):
-        for source in ("indoor", "outdoor"):
-            shutil.copytree(root / source, root / f"{source}{copy}", copy_function=os.link)
     for part in ("train", "test"):
+        for copy in range(1, times):
+            for source in ("indoor", "outdoor"):
+                shutil.copytree(root / source / part, root / source / f"{part}{copy}", copy_function=os.link)
         xml = root / f"{part}.xml"
         text = xml.read_text()
         start, end = text.index("<image "), text.index("</images>")
-        copies = [text[start:end].replace("door/", f"door{copy or ''}/") for copy in range(times)]
+        copies = [text[start:end].replace(f"/{part}/", f"/{part}{copy or ''}/") for copy in range(times)]
         xml.write_text(text[:start] + "".join(copies) + text[end:])
     params = YAML(typ="safe", pure=True).load(ROOT / "presets" / "sample.yaml")
     params["data"]["solution"] = None
@@ -60,6 +68,13 @@ def _project(folder: Path, times: int) -> None:
     params["train"].update(models=["resnet"], validate_every=1)
     params["models"]["resnet"].update(epochs=1, batch_size=32)
     YAML().dump(params, folder / "params.yaml")
+
+
+def _make_noise(store: Path) -> None:
+    """Replace the pictures of a crop store by noise."""
+    for name in ("crops.npy", "photos.npy"):
+        shape = np.load(store / name, mmap_mode="r").shape
+        np.save(store / name, np.random.default_rng(0).integers(0, 256, shape, np.uint8))
 
 
 def _run(command: list[str], folder: Path) -> tuple[float, float]:

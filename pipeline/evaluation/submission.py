@@ -17,7 +17,7 @@ from pipeline.inference.predictions import Predictions
 
 HEADER = ["Id", "Predicted"]
 MAX_AWAY = 0.05  # share of faces whose points may lie away from their box; in iBUG's train part it is 0
-CHUNK = 1 << 17  # rows that are read at once; bounds the memory
+BLOCK, CHUNK = 1 << 10, 1 << 17  # faces, and rows of a file, at once; bound the memory
 SHOWN = 5  # problems of one kind that are shown one by one
 
 
@@ -135,7 +135,8 @@ def _problems(rows: pd.DataFrame, ids: list[str], valid: np.ndarray, header: Seq
 def _inside(points: np.ndarray, faces: pd.DataFrame) -> np.ndarray:
     """(N,) whether the median of each face's points lies inside its box."""
     left, top, width, height = faces[BOX].to_numpy(np.float64).T
-    x, y = np.nanmedian(points, axis=1).T
+    parts = np.array_split(points, len(points) // BLOCK + 1)
+    x, y = np.concatenate([np.nanmedian(part, axis=1) for part in parts]).T
     return (left <= x) & (x <= left + width) & (top <= y) & (y <= top + height)
 
 
