@@ -21,7 +21,7 @@ def main(preset: Path, faces: int, steps: int) -> None:
     params = load_params(preset)
     runtime, folds = make_runtime(params.train.device, params.train.precision), len(params.split.folds)
     click.echo("| network | side, px | images/s | hours for all folds |\n|---|---|---|---|")
-    for name in params.members:
+    for name in params.trained:
         model, size = params.models[name], (params.align if name in params.align.models else params.crop).size
         channels = 1 if params.crop.color == "grey" else 3
         network, codec = build_model(model.network.model_dump() | {"pretrained": False}, model.codec.model_dump(),

@@ -100,9 +100,9 @@ class Sample(Section):
 
 
 class Align(Section):
-    """See `pipeline.data.align`; `by` and `models` are empty where it is not wanted."""
+    """See `pipeline.data.align`; `locator` and `models` are empty where it is not wanted."""
 
-    by: Annotated[list[Slug], Field(max_length=1)]
+    locator: Annotated[list[Slug], Field(max_length=1)]
     models: list[Slug]
     size: Annotated[int, Field(ge=16, le=1024)]
     margin: Annotated[float, Field(ge=0.5, le=4)]
@@ -144,7 +144,7 @@ class ResNetParams(BackboneParams):
 
     name: Literal["resnet"]
     stem: Literal["sum", "mean"]
-    head: Literal["average", "flatten"]
+    head: Literal["average", "flatten", "maps"]
     dropout: ShareBelowOne
 
 
@@ -180,6 +180,15 @@ class RegressionParams(Section):
     name: Literal["regression"]
 
 
+class SimCCParams(Section):
+    """See `pipeline.models.codecs.SimCC`."""
+
+    name: Literal["simcc"]
+    bins: Count
+    sigma: Positive
+    padding: NotNegative
+
+
 class HeatmapParams(Section):
     """See `pipeline.models.codecs.Heatmap`."""
 
@@ -203,7 +212,7 @@ class Model(Schedule):
     __pydantic_config__ = CHECKED
 
     network: Annotated[SimpleNetParams | SmallCNNParams | ResNetParams | UNetParams, Field(discriminator="name")]
-    codec: Annotated[RegressionParams | HeatmapParams, Field(discriminator="name")]
+    codec: Annotated[RegressionParams | SimCCParams | HeatmapParams, Field(discriminator="name")]
     loss: LossParams
     jitter: Jitter | None = None
 
@@ -244,11 +253,11 @@ class Params(Section):
     def _fits_together(self) -> "Params":
         if self.data.solution is not None and self.data.test is None:
             raise ValueError("data.solution names a file, but data.test is null; a solution is that of the test faces")
-        if bool(self.align.by) != bool(self.align.models):
-            raise ValueError("align.by and align.models go together: both name a model, or both are []")
+        if bool(self.align.locator) != bool(self.align.models):
+            raise ValueError("align.locator and align.models go together: both name a model, or both are []")
         train, align = self.train.models, self.align.models
         for key, names, known in (("train.models", train, self.models), ("align.models", align, self.models),
-                                  ("align.by", self.align.by, train)):
+                                  ("align.locator", self.align.locator, train)):
             if unknown := [name for name in names if name not in known]:
                 owner = "train.models" if known is train else "models"
                 raise ValueError(f"{key} names {', '.join(unknown)}, but {owner} has only {', '.join(known)}")
@@ -258,7 +267,12 @@ class Params(Section):
 
     @property
     def members(self) -> list[str]:
-        """The models that are trained and blended, on whichever crops."""
+        """The models that are blended: all that are trained, on whichever crops, but for the locator."""
+        return [model for model in self.trained if model not in self.align.locator]
+
+    @property
+    def trained(self) -> list[str]:
+        """The models that are trained, the locator among them."""
         return [*self.train.models, *self.align.models]
 
     def aligned_crop(self) -> CropGeometry:
@@ -278,8 +292,8 @@ class Params(Section):
         )
 
     def model(self, name: str | None) -> tuple[str, Model]:
-        """The model called `name`, or the first of `train.models`; a UserError lists the known ones."""
-        name = name or self.train.models[0]
+        """The model called `name`, or the first member of the ensemble; a UserError lists the known ones."""
+        name = name or self.members[0]
         if name not in self.models:
             raise UserError(f"models.{name}: no such model in the params; known are {', '.join(self.models)}")
         return name, self.models[name]

@@ -10,7 +10,7 @@ from stages.cli import PATHS, Command, params_option
 @click.command(cls=Command)
 @params_option
 def main(params_path: Path) -> None:
-    """Cut every face upright and to size into data/aligned/{train,test}, by the points of the model `align.by`.
+    """Cut every face upright and to size into data/aligned/{train,test}, by the points of `align.locator`.
 
     A train face is placed by its out-of-fold points, a test face by the mean of the folds.
     """
@@ -22,15 +22,15 @@ def main(params_path: Path) -> None:
 
     params, paths = load_params(params_path), PATHS
     data, align, root = params.data, params.align, Path(params.data.root)
-    if not align.by:
-        raise click.UsageError("align.by is []: there is no model whose points could place the crops")
+    if not align.locator:
+        raise click.UsageError("align.locator is []: there is no model whose points could position the crops")
     reference = mean_face(CropStore.open(paths.crops / "train").truth, data.skeleton.flip)
     save_reference(paths.aligned, reference)
     for part, annotations in formats.read_parts(root, data.train, data.test, data.layout()).items():
-        points = model_points(paths, align.by[0], params.split.folds, {"train": "oof", "test": "test"}[part])
+        points = model_points(paths, align.locator[0], params.split.folds, {"train": "oof", "test": "test"}[part])
         write_aligned(annotations, root, paths.aligned / part, points, reference, params.aligned_crop(),
                       data.label_offset())
-        click.echo(f"{paths.aligned / part}: {len(annotations)} faces, placed by {align.by[0]}")
+        click.echo(f"{paths.aligned / part}: {len(annotations)} faces, positioned by {align.locator[0]}")
 
 
 if __name__ == "__main__":

@@ -41,7 +41,8 @@ def main(
     cascade, align = None, params.align
     if set(members) & set(align.models):
         cascade = Cascade(
-            models=align.models, locator=align.by[0], runs=[paths.run(align.by[0], one) for one in params.split.folds],
+            models=align.models, locator=align.locator[0],
+            runs=[paths.run(align.locator[0], one) for one in params.split.folds],
             reference=load_reference(paths.aligned), geometry=params.aligned_crop(),
         )
     found, notes = find_boxes(photos, boxes, boxes_file)

@@ -25,7 +25,7 @@ def mean_face(keypoints: np.ndarray, flip_indices: np.ndarray) -> np.ndarray:
     complete = keypoints[np.isfinite(keypoints).all((1, 2))]
     shape = mean_shape(complete, flip_indices) if len(complete) else np.zeros(keypoints.shape[1:])
     if not shape.any():
-        raise UserError("align: no train face has all its points, and two of them apart; set align.by and "
+        raise UserError("align: no train face has all its points, and two of them apart; set align.locator and "
                         "align.models to []")
     return shape
 

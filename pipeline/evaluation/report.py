@@ -12,7 +12,7 @@ import torch
 
 from pipeline.common.files import write_text
 from pipeline.data.store import CropStore
-from pipeline.evaluation.results import BASELINE, ENSEMBLE, Results, format_scores
+from pipeline.evaluation.results import BASELINE, ENSEMBLE, Results, format_members, format_scores
 from pipeline.keypoints.metrics import face_mae
 from pipeline.keypoints.skeleton import Skeleton
 from pipeline.models.checkpoint import load_model
@@ -64,7 +64,7 @@ def write_report(
     for model, member in members.items():
         figures += _draw_network(out, skeleton, model, member)
     template = jinja2.Template(TEMPLATE.read_text(encoding="utf-8"), autoescape=True)
-    scores = format_scores(metrics, results.folds, "html")
+    scores = [format_scores(metrics, results.folds, "html"), format_members(metrics["pairs"], "html")]
     write_text(folder / "index.html", template.render(scores=scores, figures=figures) + "\n")
 
 

@@ -5,7 +5,7 @@ Legend: N train faces, M test faces, K points, all in image pixels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,17 @@ from pipeline.data.annotations import BOX
 from pipeline.data.folds import read_folds
 from pipeline.data.store import CropStore
 from pipeline.evaluation.submission import read_solution
-from pipeline.inference.ensemble import model_points
+from pipeline.inference.ensemble import fit_weights, model_points
 from pipeline.inference.predictions import Predictions
-from pipeline.keypoints.metrics import fold_summary, mae, mean_shape_oof, mean_shape_points, nme, rmse
+from pipeline.keypoints.metrics import (
+    error_correlation,
+    fold_summary,
+    mae,
+    mean_shape_oof,
+    mean_shape_points,
+    nme,
+    rmse,
+)
 
 BASELINE, ENSEMBLE = "mean shape", "ensemble"  # their names beside the models
 HEADS = {"mae": "MAE, px", "nme": "NME, %", "rmse": "RMSE, px"}  # of the tables, by the score they show
@@ -33,7 +41,7 @@ class Results:
     Attributes:
         train, test: the two parts of the crop store.
         fold: (N,) the fold of each train face; folds: their order in tables.
-        models: their names.
+        models: all that were trained; members: those that are blended.
         solution: (M, K, 2) the true points of the test faces, NaN where missing; None where they are not known.
     """
 
@@ -43,6 +51,7 @@ class Results:
     fold: np.ndarray
     folds: Sequence[int]
     models: Sequence[str]
+    members: Sequence[str]
     solution: np.ndarray | None
 
     def points(self, name: str, part: str) -> np.ndarray:
@@ -60,19 +69,21 @@ class Results:
         return mean_shape_points(self.train.truth, boxes, test_boxes)
 
 
-def load_results(paths: Paths, models: Sequence[str], folds: Sequence[int], solution: Path | None) -> Results:
+def load_results(
+    paths: Paths, models: Sequence[str], members: Sequence[str], folds: Sequence[int], solution: Path | None
+) -> Results:
     """Open what the stages up to `ensemble` wrote, and read the file `solution`."""
     train, test = CropStore.open(paths.crops / "train"), CropStore.open(paths.crops / "test")
     num_points, fold = train.truth.shape[1], read_folds(paths.folds, len(train)).fold.to_numpy()
     return Results(paths=paths, train=train, test=test, fold=fold, folds=folds, models=models,
-                   solution=read_solution(solution, len(test), num_points) if solution else None)
+                   members=members, solution=read_solution(solution, len(test), num_points) if solution else None)
 
 
 def build_metrics(results: Results, eyes: tuple[int, int] | None) -> dict:
     """Score the `ensemble`, all `models` (by name) and the `baseline`, as `metrics.json` holds them.
 
     Scores are those of `fold_summary`, with `test_mae`, `test_nme` and `test_rmse` where there is a solution. A score
-    that does not exist is None.
+    that does not exist is None. `pairs` is what `compare_members` finds.
     """
     def scores(name: str) -> dict:
         found = fold_summary(results.points(name, "oof"), results.train.truth, results.fold, results.folds, eyes)
@@ -82,7 +93,31 @@ def build_metrics(results: Results, eyes: tuple[int, int] | None) -> dict:
         return {key: _none_for_nan(value) for key, value in found.items()}
 
     return {"ensemble": scores(ENSEMBLE), "models": {name: scores(name) for name in results.models},
-            "baseline": scores(BASELINE)}
+            "baseline": scores(BASELINE), "pairs": compare_members(results)}
+
+
+def compare_members(results: Results) -> list[dict]:
+    """Tell for each pair of members how alike they err, and what blending the two can gain.
+
+    Returns `models`, `correlation` of their OOF errors, and `gain`: the share by which the pair's best weighted mean
+    has a lower MAE than the better one. The weight is fitted on the same faces, so this is an upper bound.
+    """
+    found, truth = [], results.train.truth
+    for names in combinations(results.members, 2):
+        pair = [results.points(name, "oof") for name in names]
+        weights = fit_weights(pair, truth)
+        blended = weights[0] * pair[0] + weights[1] * pair[1]
+        gain = 1 - mae(blended, truth) / min(mae(points, truth) for points in pair)
+        found.append({"models": list(names), "correlation": _none_for_nan(error_correlation(pair[0], pair[1], truth)),
+                      "gain": _none_for_nan(gain)})
+    return found
+
+
+def format_members(pairs: Sequence[dict], style: Style = "text") -> str:
+    """Render what `compare_members` found; "" for a single member."""
+    rows = [[" and ".join(pair["models"]), _show(pair["correlation"]), f"{100 * (pair['gain'] or 0):.2f}"]
+            for pair in pairs]
+    return format_table(["members", "error correlation", "gain of the best blend, %"], rows, style) if rows else ""
 
 
 def format_scores(metrics: dict, folds: Sequence[int], style: Style = "text") -> str:

@@ -64,6 +64,12 @@ def measurable(truth: np.ndarray, eyes: tuple[int, int] | None) -> np.ndarray:
     return np.isfinite(first).all(-1) & np.isfinite(second).all(-1) & (first != second).any(-1)
 
 
+def error_correlation(first: np.ndarray, second: np.ndarray, truth: np.ndarray) -> float:
+    """Compute Pearson's correlation of two predictions' errors in x and y; NaN for fewer than two known points."""
+    errors = np.stack([_present_errors(points, truth).ravel() for points in (first, second)])
+    return float(np.corrcoef(errors)[0, 1]) if errors.shape[1] > 2 else float("nan")
+
+
 def fold_summary(
     points: np.ndarray, truth: np.ndarray, fold: np.ndarray, folds: Sequence[int], eyes: tuple[int, int] | None
 ) -> dict:

@@ -4,14 +4,14 @@ from typing import Any
 
 from pipeline.common.errors import UserError
 from pipeline.models.backbone import Backbone, KeypointNetwork
-from pipeline.models.codecs import CODECS, Heatmap, Regression
+from pipeline.models.codecs import CODECS, Heatmap, Regression, SimCC
 from pipeline.models.resnet import ResNet
 from pipeline.models.simplenet import SimpleNet
 from pipeline.models.smallcnn import SmallCNN
 from pipeline.models.unet import UNet
 
 NETWORKS = {"simplenet": SimpleNet, "smallcnn": SmallCNN, "resnet": ResNet, "unet": UNet}
-Codec = Regression | Heatmap
+Codec = Regression | SimCC | Heatmap
 
 
 def build_model(
@@ -36,9 +36,12 @@ def build_model(
     if "backbone" in network:
         options = {name: network.pop(name) for name in ("pretrained", "width", "stem") if name in network}
         network["backbone"] = Backbone(name=network["backbone"], **options)
-    extent = {"padding": codec.get("padding", 0.0)} if network_class.spatial else {"size": size}
-    model = network_class(**network, num_points=num_points, in_chans=channels, **extent)
-    return model, codec_class(size=size, **({"stride": model.stride} if model.spatial else {}), **codec)
+    shared = {"num_points": num_points, "in_chans": channels}
+    if network_class.spatial:
+        model = network_class(**network, **shared, padding=codec.get("padding", 0.0))
+        return model, codec_class(size=size, stride=model.stride, **codec)
+    built = codec_class(size=size, **codec)
+    return network_class(**network, **shared, size=size, point_shape=built.point_shape), built
 
 
 def _lookup(registry: dict[str, Any], name: str, key: str) -> Any:

@@ -16,14 +16,16 @@ from pipeline.common.errors import UserError
 
 
 class KeypointNetwork(nn.Module):
-    """Base of all networks: (B, C, S, S) uint8 → points (B, K, 2), or heatmaps (B, K, H, W) where `spatial`.
+    """Base of all networks: (B, C, S, S) uint8 → (B, K, *point_shape), or heatmaps (B, K, H, W) where `spatial`.
 
     A network has a `backbone`, which may be frozen, and a `stride`: input pixels per heatmap cell, 1 for points.
-    All take `num_points` K and `in_chans` C, 1 or 3; those without heatmaps also `size` S, in pixels.
+    All take `num_points` K and `in_chans` C, 1 or 3; those without heatmaps also `size` S, in pixels, and the
+    `point_shape` of the codec: (2,) for coordinates, (2, n) for n bins along each axis.
     """
 
     spatial: ClassVar[bool] = False
     stride: int = 1
+    point_shape: tuple[int, ...] = (2,)
     backbone: nn.Module
     normalize: nn.Module
     head: nn.Module
@@ -32,8 +34,8 @@ class KeypointNetwork(nn.Module):
         """Predict `target` (1, K, …) for every face before training, where the network can; by default nothing."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, S, S) uint8 → (B, K, 2)."""
-        return in_float32(self.head, self.backbone(self.normalize(images))).unflatten(1, (-1, 2))
+        """(B, C, S, S) uint8 → (B, K, *point_shape)."""
+        return in_float32(self.head, self.backbone(self.normalize(images))).unflatten(1, (-1, *self.point_shape))
 
 
 @dataclass(frozen=True, kw_only=True)

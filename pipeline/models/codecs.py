@@ -19,6 +19,7 @@ class Regression:
     """Coordinates, with the centre of the input at 0 and its edges at ±1."""
 
     spatial = False
+    point_shape: tuple[int, ...] = (2,)
     losses = ("l1", "smooth_l1", "mse")
 
     def __init__(self, *, size: int) -> None:
@@ -31,6 +32,41 @@ class Regression:
     def decode(self, output: Tensor) -> Tensor:
         """(B, K, 2) output → (B, K, 2) input pixels."""
         return output.float() * (self.size / 2) + (self.size - 1) / 2
+
+
+class SimCC:
+    """Classification of each coordinate over bins finer than a pixel (Li et al., ECCV 2022).
+
+    The target is a Gaussian that sums to 1, along x and along y. Bin b is centred on pixel
+    (b + 1/2) / bins − 1/2 − padding.
+
+    Args:
+        size: S. bins: per pixel. sigma: of the Gaussian, in pixels.
+        padding: pixels beyond the input within which a point can still be placed.
+    """
+
+    spatial = False
+    losses = ("axis_cross_entropy",)
+
+    def __init__(self, *, size: int, bins: int, sigma: float, padding: float) -> None:
+        self.bins, self.sigma, self.padding = bins, sigma, padding
+        self.point_shape = (2, math.ceil((size + 2 * padding) * bins))
+        self.radius = math.ceil(3.5 * sigma * bins)
+
+    def encode(self, points: Tensor) -> Tensor:
+        """(B, K, 2) input pixels → (B, K, 2, n) that sums to 1 over n; a far point's mass is at the edge."""
+        grid = torch.arange(self.point_shape[1], device=points.device, dtype=points.dtype)
+        centres = (grid + 0.5) / self.bins - 0.5 - self.padding
+        return ((points[..., None] - centres).square() / (-2 * self.sigma**2)).softmax(-1)
+
+    def decode(self, output: Tensor) -> Tensor:
+        """(B, K, 2, n) output → (B, K, 2) input pixels: the mean of the bins around the highest one."""
+        output = output.float()
+        reach = torch.arange(-self.radius, self.radius + 1, device=output.device)
+        bins = output.argmax(-1, keepdim=True) + reach
+        inside = (bins >= 0) & (bins < output.shape[-1])
+        window = output.gather(-1, bins.clamp(0, output.shape[-1] - 1)).masked_fill(~inside, -torch.inf)
+        return ((window.softmax(-1) * bins).sum(-1) + 0.5) / self.bins - 0.5 - self.padding
 
 
 class Heatmap:
@@ -122,7 +158,8 @@ def _outer(profiles: Tensor) -> Tensor:
     return y[..., :, None] * x[..., None, :]
 
 
-CODECS: dict[str, type[Regression | Heatmap]] = {"regression": Regression, "heatmap": Heatmap, "gaussian": Gaussian}
+CODECS: dict[str, type[Regression | SimCC | Heatmap]] = {
+    "regression": Regression, "simcc": SimCC, "heatmap": Heatmap, "gaussian": Gaussian}
 
 
 def heatmap_pad(padding: float, stride: int) -> int:

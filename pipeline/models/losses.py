@@ -50,7 +50,14 @@ def cross_entropy(output: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return _mean_known(-(target.flatten(2) * log_share).sum(-1), mask)
 
 
-LOSSES: dict[str, Loss] = {"l1": l1, "smooth_l1": smooth_l1, "mse": mse, "cross_entropy": cross_entropy}
+def axis_cross_entropy(output: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Cross-entropy between the softmax along each axis of (B, K, 2, n) logits and a target that sums to 1 over n."""
+    log_share = F.log_softmax(_blank(output, mask), dim=-1)
+    return _mean_known(-(target * log_share).sum((-1, -2)), mask)
+
+
+LOSSES: dict[str, Loss] = {"l1": l1, "smooth_l1": smooth_l1, "mse": mse, "cross_entropy": cross_entropy,
+                           "axis_cross_entropy": axis_cross_entropy}
 
 
 def build_loss(codec: Codec, name: str, beta: float | None = None) -> Loss:

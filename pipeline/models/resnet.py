@@ -1,38 +1,61 @@
-"""A timm backbone with a regression head."""
+"""A timm backbone with a head for coordinates."""
 
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pipeline.common.errors import UserError
 from pipeline.models.backbone import Backbone, KeypointNetwork, Normalize
+
+MAPS, HIDDEN = 4, 256  # of the head "maps": maps a point, and width of the layer that the points share
+
+
+class Maps(nn.Module):
+    """Head with a few maps for each point and two layers that all points share, as in RTMPose (Jiang et al., 2023)."""
+
+    def __init__(self, features: int, cells: int, num_points: int, outputs: int, dropout: float) -> None:
+        super().__init__()
+        self.num_points = num_points
+        self.maps = nn.Conv2d(features, MAPS * num_points, 1)
+        self.shared = nn.Sequential(
+            nn.Linear(MAPS * cells, HIDDEN), nn.ReLU(), nn.Dropout(dropout), nn.Linear(HIDDEN, outputs))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, F, h, w) → (B, K · outputs)."""
+        maps = self.maps(features).unflatten(1, (self.num_points, -1)).flatten(2)
+        return self.shared(maps).flatten(1)
 
 
 class ResNet(KeypointNetwork):
-    """Any timm backbone, then points by one linear layer.
+    """Any timm backbone, then the points.
 
     Args:
-        head: "average" pools the last features over space (He et al., CVPR 2016); "flatten" keeps their places,
-            which fixes the input size.
-        dropout: before the linear layer.
+        head: "average" pools the last features over space (He et al., CVPR 2016), "flatten" keeps their places; one
+            linear layer follows. "maps" is `Maps`. The last two fix the input size.
+        dropout: before the last layer.
     """
 
     def __init__(
-        self, *, backbone: Backbone, head: str, dropout: float, num_points: int, in_chans: int, size: int
+        self, *, backbone: Backbone, head: str, dropout: float, num_points: int, in_chans: int, size: int,
+        point_shape: tuple[int, ...] = (2,),
     ) -> None:
         super().__init__()
-        self.normalize = Normalize(in_chans, backbone.name)
-        options = {"global_pool": ""} if head == "flatten" else {}
-        timm_model: Any = backbone.create(in_chans, num_classes=0, **options)
-        features = timm_model.num_features
-        if head == "flatten":
-            features *= (-(-size // timm_model.feature_info[-1]["reduction"])) ** 2
+        if head == "flatten" and len(point_shape) > 1:
+            raise UserError("network.head flatten would be too large for this codec; use maps")
+        self.point_shape, self.normalize = point_shape, Normalize(in_chans, backbone.name)
+        timm_model: Any = backbone.create(in_chans, num_classes=0, **({} if head == "average" else {"global_pool": ""}))
+        features, outputs = timm_model.num_features, prod(point_shape)
+        cells = 1 if head == "average" else (-(-size // timm_model.feature_info[-1]["reduction"])) ** 2
         self.backbone = timm_model
-        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(features, 2 * num_points))
+        self.head = Maps(features, cells, num_points, outputs, dropout) if head == "maps" else nn.Sequential(
+            nn.Flatten(), nn.Dropout(dropout), nn.Linear(features * cells, outputs * num_points))
 
     @torch.no_grad()
     def start_at(self, target: Tensor) -> None:
         """Start from the mean of what is to be learnt, which from 0 would take the first epochs to find."""
-        last: Any = [*self.head.children()][-1]
-        last.weight.zero_()
-        last.bias.copy_(target.flatten())
+        last = next(reversed(list(self.head.children())))
+        if isinstance(last, nn.Linear) and len(self.point_shape) == 1:
+            last.weight.zero_()
+            last.bias.copy_(target.flatten())

@@ -1,5 +1,7 @@
 """SimpleNet, a plain convolutional network with three fully connected layers."""
 
+from math import prod
+
 from torch import nn
 
 from pipeline.models.backbone import KeypointNetwork, Normalize, halved
@@ -17,9 +19,11 @@ class SimpleNet(KeypointNetwork):
     """
 
     def __init__(
-        self, *, channels: list[int], hidden: list[int], dropout: float, num_points: int, in_chans: int, size: int
+        self, *, channels: list[int], hidden: list[int], dropout: float, num_points: int, in_chans: int, size: int,
+        point_shape: tuple[int, ...] = (2,),
     ) -> None:
         super().__init__()
+        self.point_shape = point_shape
         side = size
         for _ in channels:
             side = halved(side)
@@ -35,7 +39,7 @@ class SimpleNet(KeypointNetwork):
         self.backbone = nn.Sequential(*blocks)
         self.head = nn.Sequential(
             nn.Flatten(), nn.Linear(channels[-1] * side**2, first), nn.ReLU(), nn.Dropout(dropout),
-            nn.Linear(first, second), nn.ReLU(), nn.Dropout(dropout), nn.Linear(second, 2 * num_points),
+            nn.Linear(first, second), nn.ReLU(), nn.Dropout(dropout), nn.Linear(second, num_points * prod(point_shape)),
         )
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):

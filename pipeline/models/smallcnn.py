@@ -1,5 +1,7 @@
 """SmallCNN, the small network of the nose tip and of the 58-point face."""
 
+from math import prod
+
 from torch import nn
 
 from pipeline.common.errors import UserError
@@ -19,9 +21,11 @@ class SmallCNN(KeypointNetwork):
     """
 
     def __init__(
-        self, *, channels: list[int], kernels: list[int], hidden: int, num_points: int, in_chans: int, size: int
+        self, *, channels: list[int], kernels: list[int], hidden: int, num_points: int, in_chans: int, size: int,
+        point_shape: tuple[int, ...] = (2,),
     ) -> None:
         super().__init__()
+        self.point_shape = point_shape
         if len(kernels) != len(channels):
             raise UserError(f"network.kernels has {len(kernels)} entries and network.channels {len(channels)}: "
                             "give one for each convolution")
@@ -33,5 +37,6 @@ class SmallCNN(KeypointNetwork):
         self.normalize = Normalize(in_chans)
         self.backbone = nn.Sequential(*layers)
         self.head = nn.Sequential(
-            nn.Flatten(), nn.Linear(channels[-1] * side**2, hidden), nn.ReLU(), nn.Linear(hidden, 2 * num_points)
+            nn.Flatten(), nn.Linear(channels[-1] * side**2, hidden), nn.ReLU(),
+            nn.Linear(hidden, num_points * prod(point_shape)),
         )

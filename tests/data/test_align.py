@@ -84,7 +84,7 @@ def test_write_aligned_with_points_of_other_faces_is_refused(tmp_path):
 
 def test_mean_face_without_a_complete_face_is_refused():
     single = get_skeleton("nose1")
-    with pytest.raises(UserError, match=r"set align.by and align.models to \[\]"):
+    with pytest.raises(UserError, match=r"set align.locator and align.models to \[\]"):
         mean_face(np.full((4, 1, 2), 5.0), single.flip)
     with pytest.raises(UserError, match="no train face has all its points"):
         mean_face(np.full((4, 5, 2), np.nan), FLIP_INDICES)

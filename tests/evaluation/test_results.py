@@ -72,7 +72,7 @@ NAMES = (["a", "b"], [4, 1])
 
 
 def load(run: Path, solution: bool = True) -> Results:
-    return load_results(Paths(root=run), *NAMES, run / "solution.csv" if solution else None)
+    return load_results(Paths(root=run), NAMES[0], *NAMES, run / "solution.csv" if solution else None)
 
 
 def blend(run: Path, rule: str = "mean") -> None:
@@ -83,7 +83,7 @@ def test_build_metrics_equals_hand_computed(run: Path) -> None:
     blend(run)
     results = load(run)
     metrics = build_metrics(results, SKELETON.eyes)
-    assert list(metrics) == ["ensemble", "models", "baseline"]
+    assert list(metrics) == ["ensemble", "models", "baseline", "pairs"]
     assert metrics["models"]["a"]["mae_folds"] == [1, 3]
     assert metrics["models"]["a"]["mae"] == metrics["models"]["b"]["mae"] == 2
     assert metrics["models"]["a"]["mae_sd"] == pytest.approx(2**0.5)
