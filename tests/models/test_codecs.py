@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.common.errors import UserError
-from pipeline.models.codecs import Gaussian, Heatmap, Regression
+from pipeline.models.codecs import Gaussian, Heatmap, Regression, SimCC
 
 SIZE = 64
 pixel = st.floats(-8, SIZE - 1 + 8, width=32)  # the input and the padding of 8 px around it
@@ -24,6 +24,25 @@ def round_trip(codec, points):
 def test_regression_round_trip_is_exact(places):
     points = torch.tensor(places)[None]
     assert (round_trip(Regression(size=SIZE), points) - points).abs().max() < 1e-4
+
+
+# Bounds in pixels: inside the Gaussian's tail beyond the window, at the edge the part of it beyond the bins.
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(pixel, pixel), min_size=1, max_size=5))
+def test_simcc_round_trip_is_within_sub_pixel_bounds(places):
+    codec = SimCC(size=SIZE, bins=2, sigma=1.5, padding=8.0)
+    points = torch.tensor(places)[None]
+    error = (codec.decode(codec.encode(points).log()) - points).abs()
+    deep = (points >= -8 + 5.25) & (points <= SIZE - 1 + 8 - 5.25)
+    assert codec.point_shape == (2, 160)
+    assert (error < torch.where(deep, 0.01, 1.25)).all()
+
+
+def test_simcc_single_bin_is_its_documented_centre():
+    codec = SimCC(size=64, bins=2, sigma=0.1, padding=4.0)
+    output = torch.full((1, 1, 2, 144), -100.0)
+    output[0, 0, 0, 8] = output[0, 0, 1, 143] = 100.0  # the first bin of the input, the last of the padding
+    torch.testing.assert_close(codec.decode(output), torch.tensor([[[-0.25, 67.25]]]))
 
 
 # Bounds in pixels. Inside, the error is the Gaussian's tail beyond the window; in the padding, beyond the grid.

@@ -2,18 +2,20 @@ import pytest
 import torch
 
 from pipeline.common.errors import UserError
-from pipeline.models.codecs import CODECS, Heatmap, Regression
+from pipeline.models.codecs import CODECS, Heatmap, Regression, SimCC
 from pipeline.models.losses import build_loss
 
 CASES = [(name, codec) for codec in CODECS.values() for name in codec.losses]
 
 
 def shape(codec):
-    return (2, 5, 4, 4) if codec.spatial else (2, 5, 2)
+    return (2, 5, 4, 4) if codec.spatial else (2, 5, 2, 6) if codec is SimCC else (2, 5, 2)
 
 
 def target_of(codec, generator):
     values = torch.rand(shape(codec), generator=generator)
+    if codec is SimCC:
+        return values.softmax(-1)
     return values.flatten(2).softmax(-1).reshape(values.shape) if codec is Heatmap else values
 
 
@@ -48,6 +50,8 @@ def test_losses_by_hand_have_golden_values():
     assert build_loss(Regression, "smooth_l1", beta=0.5)(output, wanted, mask) == pytest.approx((1 - 0.25) / 2)
     logits, share = torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 0.25)
     assert build_loss(Heatmap, "cross_entropy")(logits, share, mask) == pytest.approx(1.3862944)  # ln 4
+    by_axis = torch.tensor([[[[1.0, 0, 0, 0], [0.5, 0.5, 0, 0]]]])
+    assert build_loss(SimCC, "axis_cross_entropy")(torch.zeros(1, 1, 2, 4), by_axis, mask) == pytest.approx(2.7725887)
 
 
 def test_loss_all_points_missing_is_zero():

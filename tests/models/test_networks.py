@@ -19,10 +19,12 @@ PLAIN = UNET | {"backbone": "plain", "width": 0.125, "decoder_channels": [64, 32
 SIMPLENET = {"name": "simplenet", "channels": [8, 16, 32, 64], "hidden": [64, 32], "dropout": 0.1}
 SMALLCNN = {"name": "smallcnn", "channels": [12, 24, 32], "kernels": [7, 5, 3], "hidden": 64}
 REGRESSION = {"name": "regression"}
+SIMCC = {"name": "simcc", "bins": 2, "sigma": 1.5, "padding": 4.0}
 HEATMAP = {"name": "heatmap", "sigma": 1.0, "padding": 4.0, "decoder": "window"}
 NETWORKS = [
     (RESNET, REGRESSION), (RESNET | {"head": "flatten", "backbone": "resnet18", "width": 0.25}, REGRESSION),
     (RESNET | {"backbone": "tf_efficientnet_lite0", "head": "flatten"}, REGRESSION),
+    (RESNET | {"head": "maps"}, SIMCC), (RESNET | {"head": "maps", "dropout": 0.1}, REGRESSION), (RESNET, SIMCC),
     (UNET, HEATMAP), (UNET | {"decoder_channels": [32, 16]}, HEATMAP | {"name": "gaussian"}),
     (UNET | {"backbone": "tf_efficientnet_lite0"}, HEATMAP), (UNET | {"backbone": "resnet18", "width": 0.25}, HEATMAP),
     (UNET | {"upsample": "transposed"}, HEATMAP), (PLAIN, HEATMAP | {"sigma": 2.5, "padding": 2.0}),
@@ -74,6 +76,7 @@ TINY = {"backbone": "resnet10t", "width": 0.25}
 OVERFIT = [(RESNET | TINY, REGRESSION, name) for name in Regression.losses]
 OVERFIT += [(network, REGRESSION, loss) for network in (SIMPLENET | {"dropout": 0.0}, SMALLCNN)
             for loss in Regression.losses]
+OVERFIT += [(RESNET | TINY | {"head": "maps"}, SIMCC, "axis_cross_entropy")]
 SHALLOW = PLAIN | {"width": 0.25, "decoder_channels": [32, 16, 16]}  # sees nothing beyond the crop at full resolution
 OVERFIT += [(SHALLOW, HEATMAP | {"padding": 0.0}, "cross_entropy"),
             (SHALLOW, HEATMAP | {"name": "gaussian", "padding": 0.0, "sigma": 2.5}, "mse")]
@@ -105,6 +108,11 @@ def test_network_overfitted_to_one_batch_finds_its_points(network, codec, loss):
         schedule.step()
     error = (target.decode(model(images)) - points).abs()
     assert error.max() < (1.5 if codec["name"] == "gaussian" else 1.0)
+
+
+def test_resnet_flattened_features_do_not_fit_simcc():
+    with pytest.raises(UserError, match="head flatten would be too large"):
+        build_model(RESNET | {"head": "flatten"}, SIMCC, num_points=4, channels=1, size=64)
 
 
 def test_set_training_frozen_keeps_batch_norm_statistics():
