@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from ruamel.yaml import YAML
 
 from pipeline.synthetic.sample import make_sample
@@ -18,6 +19,7 @@ FACES = 200
 STAGES = {"crop": [], "split": [], "train": ["--fold", "0"], "predict": ["--fold", "0"], "ensemble": [], "submit": [],
           "score": []}
 TIMES = (10, 100)
+SPLIT = (20_000, 100_000)
 
 
 def measure_memory(data: Path, xml: str, repeats: int) -> str:
@@ -46,6 +48,42 @@ def measure_memory(data: Path, xml: str, repeats: int) -> str:
         cells = [f"{seconds:.1f}, {peak:.0f}" for seconds, peak in found]
         lines.append(f"| {name} | {' | '.join(cells)} | {growth:.1f} |")
     return "\n".join(lines)
+
+
+def measure_split(data: Path, xml: str, repeats: int) -> str:
+    """Measure seconds on one core and peak memory of `split` for many faces of noise; one in a hundred is a copy."""
+    rows, peaks = [], []
+    for count in SPLIT:
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copy(ROOT / "presets" / "sample.yaml", Path(folder, "params.yaml"))
+            _noise_store(Path(folder, "data", "crops", "train"), count)
+            seconds, peak = _run([sys.executable, "-m", "stages.split"], Path(folder), OMP_NUM_THREADS="1")
+            groups = pd.read_csv(Path(folder, "data", "folds.csv")).group.nunique()
+        peaks.append(peak)
+        rows.append(f"| {count:,} | {seconds:.0f} | {peak:.0f} | {count - groups:,} of {count // 100:,} |")
+    growth = (peaks[-1] - peaks[0]) * 1024 / (SPLIT[-1] - SPLIT[0])
+    return "\n".join(["## Split", "", "The whole stage, start of Python included, on one core; noise of 64 px, every "
+                      "hundredth face a copy of the one before, mirrored or not, under another name. "
+                      f"{growth:.1f} KB a face more.", "",
+                      "| faces | s | MB | copies found |", "|---|---|---|---|", *rows])
+
+
+def _noise_store(folder: Path, count: int) -> None:
+    """Write a crop store of noise: in crops of 64 pixels, boxes of 48 and two points each."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name, side in (("crops.npy", 64), ("photos.npy", 32)):
+        pictures = np.lib.format.open_memmap(folder / name, mode="w+", dtype=np.uint8, shape=(count, side, side))
+        for start in range(0, count, 1000):
+            pictures[start : start + 1000] = rng.integers(0, 256, (len(pictures[start : start + 1000]), side, side))
+        for row in range(99, count, 100):
+            pictures[row] = pictures[row - 1][:, :: -1 if row % 200 == 99 else 1]
+    faces = pd.DataFrame({"image": [f"{row}.jpg" for row in range(count)], "left": 8, "top": 8, "width": 48,
+                          "height": 48, "photo_width": 64, "photo_height": 64, "source": "noise"})
+    faces[["m00", "m01", "m02", "m10", "m11", "m12"]] = [1.0, 0, 0, 0, 1, 0]
+    faces.to_csv(folder / "faces.csv", index_label="face")
+    np.save(folder / "keypoints.npy", np.tile(np.float32([[20, 28], [43, 28]]), (count, 34, 1)))
+    (folder / "store.json").write_text('{"size": 64}')
 
 
 def _project(folder: Path, times: int) -> None:
@@ -77,10 +115,10 @@ def _make_noise(store: Path) -> None:
         np.save(store / name, np.random.default_rng(0).integers(0, 256, shape, np.uint8))
 
 
-def _run(command: list[str], folder: Path) -> tuple[float, float]:
+def _run(command: list[str], folder: Path, **environment: str) -> tuple[float, float]:
     """Seconds, and the peak of the anonymous memory of the process and its children in MB."""
     start, peak = time.perf_counter(), 0.0
-    process = subprocess.Popen(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    process = subprocess.Popen(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     while process.poll() is None:
         peak = max(peak, sum(_anonymous(pid) for pid in _family(process.pid)))

@@ -12,7 +12,8 @@ from stages.cli import PATHS, Command, params_option
 def main(params_path: Path) -> None:
     """Write data/folds.csv: the group and the fold of every train face."""
     from pipeline.common.files import write_text
-    from pipeline.data.folds import fold_table, split_faces
+    from pipeline.data.folds import fold_table
+    from pipeline.data.split import split_faces
     from pipeline.data.store import CropStore
     from pipeline.params import load_params
 

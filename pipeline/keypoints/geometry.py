@@ -98,6 +98,31 @@ def mean_face(points: np.ndarray, flip_indices: np.ndarray | None = None) -> np.
     return shape / radius if radius > 0 else shape
 
 
+def similarity(points: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Fit the rotation, scale and shift that lay each face on the reference with the least squared error.
+
+    Umeyama, Least-Squares Estimation of Transformation Parameters Between Two Point Patterns (PAMI 1991).
+
+    Args:
+        points: (N, K, 2), NaN where missing.
+        reference: (K, 2), NaN where missing.
+
+    Returns:
+        (N, 2, 3) float64; NaN for a face that has no two points apart which the reference has apart, too.
+    """
+    first, second = np.asarray(points, np.float64) @ [1, 1j], np.asarray(reference, np.float64) @ [1, 1j]
+    present = np.isfinite(first) & np.isfinite(second)
+    count = np.maximum(present.sum(1), 1)
+    origin, target = (np.where(present, part, 0).sum(1) / count for part in (first, second))
+    first, second = np.where(present, first - origin[:, None], 0), np.where(present, second - target[:, None], 0)
+    spread, fit = np.square(np.abs(first)).sum(1), (first.conj() * second).sum(1)
+    apart = (spread > count * SMALLEST**2) & (np.abs(fit) > 0)
+    turn = np.where(apart, fit, np.nan) / np.where(apart, spread, 1)
+    shift = target - turn * origin
+    rows = [turn.real, -turn.imag, shift.real, turn.imag, turn.real, shift.imag]
+    return np.stack(rows, axis=-1).reshape(-1, 2, 3)
+
+
 def finite_mean(values: np.ndarray, axis: int | None = -1) -> np.ndarray:
     """Average what is finite; NaN where nothing is, without a warning."""
     finite = np.isfinite(values)

@@ -1,8 +1,6 @@
 import re
-import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,24 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.common.errors import UserError
-from pipeline.data import folds
+from pipeline.data import folds, near_duplicates
 from pipeline.data.annotations import dlib_xml
-from pipeline.data.crops import thumbnail
+from pipeline.data.crops import CropGeometry, write_crops
 from pipeline.data.folds import fold_rows, read_folds
-
-IBUG = Path(__file__).parents[3] / "shared" / "data" / "ibug_300w"
-needs_ibug = pytest.mark.skipif(not IBUG.exists(), reason=f"needs {IBUG.name} in shared/data")
-
-
-def scenes(count: int, size: int = 96, seed: int = 0) -> np.ndarray:
-    """Smooth random pictures that have nothing in common."""
-    noise = np.random.default_rng(seed).normal(size=(count, size, size))
-    smooth = np.stack([cv2.GaussianBlur(picture, (0, 0), size / 12) for picture in noise])
-    return np.uint8(np.clip(128 + 40 * smooth / smooth.std(axis=(1, 2), keepdims=True), 0, 255))
-
-
-def shrink(pictures: np.ndarray) -> np.ndarray:
-    return np.stack([cv2.resize(picture, (32, 32), interpolation=cv2.INTER_AREA) for picture in pictures])
+from pipeline.data.split import split_faces
+from pipeline.data.store import CropStore
+from tests.conftest import DATA
 
 
 def grouping(labels: np.ndarray) -> set[frozenset[int]]:
@@ -65,50 +52,6 @@ def test_photo_names_with_a_pattern_use_its_group():
     for pattern, message in wrong.items():
         with pytest.raises(UserError, match=message):
             folds.photo_names(["01-1m.jpg"], re.compile(pattern))
-
-
-def test_near_duplicates_by_image_or_crop_are_found_and_no_others():
-    big = scenes(200)
-    photos, crops = shrink(big[:100]), big[100:].copy()
-    photos[7] = photos[3]
-    photos[50] = photos[20][:, ::-1]
-    crops[90] = cv2.GaussianBlur(crops[60][:, ::-1], (0, 0), 1)
-    crops[11] = np.clip(crops[10] * 0.6 + 30, 0, 255)
-    crops[12] = crops[13].T
-    photos[80:] = 255
-    crops[80:85] = 0
-    assert folds.near_duplicate_pairs(photos, crops).tolist() == [[3, 7], [10, 11], [20, 50], [60, 90]]
-
-
-def test_near_duplicates_with_other_borders_are_compared_by_centre():
-    crops = scenes(4)
-    crops[2, 32:64, 32:64] = crops[1, 32:64, 32:64]
-    photos = shrink(scenes(4, seed=1))
-    assert folds.near_duplicate_pairs(photos, crops, centre=1 / 3).tolist() == [[1, 2]]
-    assert folds.near_duplicate_pairs(photos, crops, centre=1).tolist() == []
-    colour = np.repeat(crops[..., None], 3, axis=3)
-    assert folds.near_duplicate_pairs(photos, colour, centre=1 / 3).tolist() == [[1, 2]]
-
-
-def test_near_duplicates_across_blocks_are_found():
-    photos = shrink(scenes(300))
-    photos[299], photos[128] = photos[0], photos[127][:, ::-1]
-    assert folds.similar_pairs(photos).tolist() == [[0, 299], [127, 128]]
-
-
-@pytest.mark.slow
-def test_near_duplicates_of_thirty_thousand_faces_take_seconds():
-    photos = np.random.default_rng(0).integers(0, 256, (30_000, 8, 8), np.uint8)
-    photos[29_999] = photos[5]
-    start = time.perf_counter()
-    assert folds.similar_pairs(photos).tolist() == [[5, 29_999]]
-    assert time.perf_counter() - start < 60
-
-
-def test_perceptual_hash_of_a_negative_has_opposite_bits():
-    images = shrink(scenes(1))
-    plain, negative = folds.perceptual_hash(np.concatenate([images, 255 - images]))
-    assert np.bitwise_count(plain ^ negative) >= 62
 
 
 def test_groups_connected_in_steps_are_one():
@@ -170,46 +113,45 @@ def test_check_folds_with_a_crossing_group_names_it():
     folds.check_folds(group, np.array([0, 1, 1, 0, 0]), [0, 1])
 
 
-def ibug(file: str) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Image paths, photo thumbnails and 64-px grey crops (box widened 1.5 times) of a real file."""
-    faces = dlib_xml.read(IBUG / file).faces
-    photos, crops = np.empty((len(faces), 32, 32), np.uint8), np.empty((len(faces), 64, 64), np.uint8)
-    for i, face in enumerate(faces.itertuples()):
-        photo = cv2.imread(str(IBUG / face.image), cv2.IMREAD_GRAYSCALE)
-        photos[i] = thumbnail(photo)
-        scale = 64 / (1.5 * max(face.width, face.height))
-        middle = face.left + (face.width - 1) / 2, face.top + (face.height - 1) / 2
-        affine = np.array([[scale, 0, 31.5 - scale * middle[0]], [0, scale, 31.5 - scale * middle[1]]])
-        crops[i] = cv2.warpAffine(photo, affine, (64, 64))
-    return faces.image.tolist(), photos, crops
+@pytest.fixture(scope="module")
+def real(ibug: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, CropStore]:
+    """The real faces, cropped as the CPU preset does."""
+    folder, stores = tmp_path_factory.mktemp("ibug"), {}
+    geometry = CropGeometry(size=64, margin=1.4, shift_y=0.1, padding=1.4, color="rgb")
+    for part, xml in (("train", "labels_ibug_300W_train.xml"), ("test", "labels_ibug_300W_test_parsed.xml")):
+        write_crops(dlib_xml.read(ibug / xml, 68), ibug, folder / part, geometry)
+        stores[part] = CropStore.open(folder / part)
+    return stores
 
 
-@needs_ibug
-def test_near_duplicates_of_real_mirrored_pairs_are_found():
-    images, photos, crops = ibug("labels_ibug_300W_test_parsed.xml")
-    names = [image.replace("_mirror", "") for image in images]
-    mirrored = pairs_of_equal(names)
+def test_near_duplicates_of_real_mirrored_pairs_are_found(real):
+    store = real["test"]
+    assert store.keypoints is None and len(store) == 716
+    images = store.faces.image.tolist()
+    mirrored = pairs_of_equal([image.replace("_mirror", "") for image in images])
     assert len(mirrored) == 358
-    for found in (folds.similar_pairs(photos), folds.similar_pairs(folds.centre_thumbnails(crops, 2 / 3)),
-                  folds.near_duplicate_pairs(photos, crops)):
+    for found in (near_duplicates.similar_pairs(store.photos), near_duplicates.face_pairs(store)[:, :2].astype(int)):
         assert set(map(tuple, found.tolist())) == mirrored
-    hidden = folds.groups([str(i) for i in range(716)], folds.near_duplicate_pairs(photos, crops))
-    assert len(grouping(hidden)) == 358 and {len(group) for group in grouping(hidden)} == {2}
     # By name, photos with several faces join as well.
     assert len(grouping(folds.groups(folds.photo_names(images), np.empty((0, 2), int)))) == 352
 
 
-# All faces of the real train file that are joined by content, looked at side by side as crops and as photos.
-# One person in one photograph, published under several names (posters, scans and re-encodings in LFPW):
+# All faces of the real train file that are joined by content, looked at side by side, laid upright and registered.
+# One person in one photograph, published under several names (posters, scans, prints and re-encodings in LFPW):
 SAME_PICTURE = [
-    "lfpw/testset 86 136", "lfpw/trainset 3 52", "lfpw/trainset 35 53", "lfpw/trainset 43 317",
-    "lfpw/trainset 86 118", "lfpw/trainset 121 122", "lfpw/trainset 163 192", "lfpw/trainset 251 252",
-    "lfpw/trainset 279 313 321", "lfpw/trainset 342 343 366", "lfpw/trainset 345 384", "lfpw/trainset 374 376",
-    "lfpw/trainset 413 415 458", "lfpw/trainset 419 449", "lfpw/trainset 482 503", "lfpw/trainset 491 516",
-    "lfpw/trainset 544 548", "lfpw/trainset 601 617 622 631 633 635 639 647 651 658", "lfpw/trainset 680 724",
-    "lfpw/trainset 686 727", "lfpw/trainset 691 692", "lfpw/trainset 708 710", "lfpw/trainset 816 824 856 858",
+    "lfpw/testset 86 136", "lfpw/testset 232 238", "lfpw/trainset 3 52", "lfpw/trainset 35 53", "lfpw/trainset 43 317",
+    "lfpw/trainset 86 118", "lfpw/trainset 121 122", "lfpw/trainset 154 176", "lfpw/trainset 163 192",
+    "lfpw/trainset 164 187", "lfpw/trainset 188 190", "lfpw/trainset 251 252", "lfpw/trainset 279 313 321",
+    "lfpw/trainset 342 343 366", "lfpw/trainset 345 384", "lfpw/trainset 349 392", "lfpw/trainset 374 376",
+    "lfpw/trainset 413 415 458", "lfpw/trainset 419 449", "lfpw/trainset 420 436", "lfpw/trainset 435 439",
+    "lfpw/trainset 482 494 503", "lfpw/trainset 491 516", "lfpw/trainset 502 518", "lfpw/trainset 544 548",
+    "lfpw/trainset 592 598", "lfpw/trainset 601 622 623 631 633 635 647 648 658", "lfpw/trainset 617 639",
+    "lfpw/trainset 680 724", "lfpw/trainset 686 727", "lfpw/trainset 691 692", "lfpw/trainset 695 712 730",
+    "lfpw/trainset 708 710", "lfpw/trainset 733 743", "lfpw/trainset 809 825 847", "lfpw/trainset 816 824 856 858",
+    "lfpw/trainset 827 843",
 ]
 ACROSS_FOLDERS = [
+    ["helen/testset/3078332786_1.jpg", "helen/testset/3081510905_1.jpg"],
     ["helen/testset/3203334240_1.jpg", "helen/testset/3238436027_1.jpg"],
     ["lfpw/testset/image_0007.jpg", "lfpw/trainset/image_0862.jpg"],
     ["lfpw/testset/image_0066.jpg", "lfpw/trainset/image_0215.jpg"],
@@ -220,6 +162,8 @@ TWICE = [f"helen/trainset/{name}" for name in (
     "2070105355 3 5", "2082267415 2 3", "2152239275 1 2", "2185205964 1 2", "2205474871 2 3")]
 # Two people in one photo, which the name says too: the only joined faces of different people.
 TWO_PEOPLE = [f"afw/{photo} 1 2" for photo in (378492784, 397921011, 5007442, 9545523490)]
+# One person in two photos a moment apart: alike, but not joined.
+BURSTS = [("3214120096_5", "3213270807_4"), ("3214120096_5", "3214115970_3"), ("3213270807_2", "3214120096_1")]
 
 
 def seen() -> set[frozenset[str]]:
@@ -233,25 +177,35 @@ def seen() -> set[frozenset[str]]:
     return set(groups)
 
 
-@pytest.mark.slow
-@needs_ibug
-def test_near_duplicates_of_real_train_faces_are_the_known_ones(monkeypatch):
-    images, photos, crops = ibug("labels_ibug_300W_train.xml")
-    assert len(seen()) == 36 and sum(map(len, seen())) == 85
-    for limit in (0.942, 0.958, folds.MIN_CORRELATION):  # the same at some distance from the threshold
-        monkeypatch.setattr(folds, "MIN_CORRELATION", limit)
-        pairs = folds.near_duplicate_pairs(photos, crops)
+def test_near_duplicates_of_real_train_faces_are_the_known_ones(real, monkeypatch):
+    store = real["train"]
+    images = store.faces.image.tolist()
+    assert len(seen()) == 51 and sum(map(len, seen())) == 117
+    for correlation, detail in ((0.942, 0.90), (0.958, 0.92), (near_duplicates.MIN_CORRELATION, 0.91)):
+        monkeypatch.setattr(near_duplicates, "MIN_CORRELATION", correlation)  # the same at some distance from them
+        monkeypatch.setattr(near_duplicates, "MIN_DETAIL", detail)
+        pairs = near_duplicates.near_duplicate_pairs(store)
         joined = grouping(folds.groups([str(i) for i in range(len(images))], pairs))
         assert {frozenset(images[i] for i in group) for group in joined if len(group) > 1} == seen()
-    names = folds.photo_names(images)
-    only_names = folds.groups(names, np.empty((0, 2), int))
-    group = folds.groups(names, folds.near_duplicate_pairs(photos, crops))
-    assert (only_names.max() + 1, group.max() + 1) == (2006, 1966)
-    source = [image.split("/")[0] for image in images]
-    fold = folds.assign_folds(group, folds.strata(source, np.ones(2208), np.arange(2208)), [0, 1, 2, 3, 4], seed=0)
-    folds.check_folds(group, fold, [0, 1, 2, 3, 4])
-    table = folds.fold_table(fold, group, source)
-    assert table.faces["all"] == 2208 and table.faces[:-1].between(430, 453).all()
+    group = pd.Series(folds.groups([str(i) for i in range(len(images))], pairs), index=images)
+    for first, second in BURSTS:
+        assert group[f"helen/testset/{first}.jpg"] != group[f"helen/testset/{second}.jpg"]
+
+
+def test_split_faces_of_real_train_faces_keeps_the_same_photos_together_whatever_their_names(real):
+    store, same = real["train"], pd.read_csv(DATA / "ibug_300w_same_photo.csv")
+    options = {"folds": [0, 1, 2, 3, 4], "seed": 0, "near_duplicates": True}
+    hidden = split_faces(store, photo_pattern=re.compile("(?P<photo>.*)"), **options)  # each file is its own photo
+    face = store.faces.set_index(["image", "left"]).face
+    first = hidden.loc[face[list(zip(same.image_a, same.left_a, strict=True))]]
+    second = hidden.loc[face[list(zip(same.image_b, same.left_b, strict=True))]]
+    assert len(same) == 32 and store.faces.image.is_unique
+    assert first.group.tolist() == second.group.tolist() and first.fold.tolist() == second.fold.tolist()
+    assert hidden.group.nunique() == 2208 - 117 + 51
+    table = split_faces(store, photo_pattern=None, **options)
+    assert table.group.nunique() == 1949  # of 2006 by name
+    counts = table.groupby("fold").size()
+    assert counts.sum() == 2208 and counts.between(430, 453).all()
 
 
 def test_read_folds_of_reordered_rows_is_sorted_by_face(tmp_path):

@@ -84,3 +84,26 @@ def test_mean_face_of_missing_points_comes_from_the_faces_with_most():
 
 def test_mean_face_of_one_point_is_the_origin():
     assert mean_face(np.full((4, 1, 2), 5.0)).tolist() == [[0, 0]]
+
+
+def test_similarity_of_noisy_faces_is_the_least_squares_fit():
+    rng = np.random.default_rng(0)
+    reference, points = rng.normal(0, 20, (6, 2)), rng.normal(50, 20, (4, 6, 2))
+    points[1] = geometry.transform(np.array([[0.6, -0.8, 5], [0.8, 0.6, -3]]) * 2, reference)
+    points[2, 4:] = np.nan
+    found = geometry.similarity(points, reference)
+    for face, affine in zip(points, found, strict=True):
+        seen = np.isfinite(face).all(1)
+        (x, y), one, zero = face[seen].T, np.ones(seen.sum()), np.zeros(seen.sum())
+        system = np.concatenate([np.stack([x, -y, one, zero], axis=1), np.stack([y, x, zero, one], axis=1)])
+        (a, b, right, down), *_ = np.linalg.lstsq(system, reference[seen].T.ravel())
+        np.testing.assert_allclose(affine, [[a, -b, right], [b, a, down]], atol=1e-9)
+    np.testing.assert_allclose(geometry.transform(found[1], points[1]), reference, atol=1e-9)
+
+
+def test_similarity_of_fewer_than_two_points_apart_is_nan():
+    reference = np.array([[0.0, 0], [10, 0], [np.nan, np.nan]])
+    points = np.array([[[5.0, 5], [5.5, 5], [90, 90]], [[5, 5], [np.nan, np.nan], [90, 90]], [[1, 1], [3, 4], [0, 0]]])
+    found = geometry.similarity(points, reference)
+    assert np.isnan(found[:2]).all() and np.isfinite(found[2]).all()
+    assert np.isnan(geometry.similarity(points, np.zeros((3, 2)))).all()
