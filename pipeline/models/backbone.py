@@ -1,6 +1,8 @@
 """Building blocks of the networks: timm backbones, the plain U-Net encoder, input normalisation."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,9 +35,19 @@ class KeypointNetwork(nn.Module):
     def start_at(self, target: Tensor) -> None:
         """Predict `target` (1, K, …) for every face before training, where the network can; by default nothing."""
 
+    @cached_property
+    def has_depthwise(self) -> bool:
+        """Whether the backbone has grouped convolutions, which a CPU computes faster in float32 than in bfloat16."""
+        return any(isinstance(part, nn.Conv2d) and part.groups > 1 for part in self.backbone.modules())
+
+    def encode(self, images: Tensor) -> Any:
+        """(B, C, S, S) uint8 → what the backbone makes of them; depthwise ones on a CPU whatever autocast says."""
+        with torch.autocast("cpu", enabled=False) if self.has_depthwise else nullcontext():
+            return self.backbone(self.normalize(images))
+
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, S, S) uint8 → (B, K, *point_shape)."""
-        return in_float32(self.head, self.backbone(self.normalize(images))).unflatten(1, (-1, *self.point_shape))
+        return in_float32(self.head, self.encode(images)).unflatten(1, (-1, *self.point_shape))
 
 
 @dataclass(frozen=True, kw_only=True)

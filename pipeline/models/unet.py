@@ -81,7 +81,7 @@ class UNet(KeypointNetwork):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, S, S) uint8 → (B, K, H, W)."""
-        *skips, x = self.backbone(self.normalize(images))
+        *skips, x = self.encode(images)
         for block, skip in zip(self.decoder, reversed(skips), strict=False):
             x = block(x, skip)
         return in_float32(self.head, x)
