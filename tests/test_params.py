@@ -85,7 +85,7 @@ def test_load_params_missing_file_names_the_preset_command(tmp_path):
 
 def test_params_unknown_model_or_fold_lists_the_known():
     params = load_params(ROOT / "presets" / "sample.yaml")
-    with pytest.raises(UserError, match="known are unet, unet14, resnet"):
+    with pytest.raises(UserError, match="known are resnet, unet"):
         params.model("vit")
     with pytest.raises(UserError, match="has only 1, 2, 3"):
         params.fold(9)
@@ -146,7 +146,7 @@ def test_each_problems_of_a_skeleton_is_named(tmp_path, skeleton, problems):
 def test_names_are_read_from_params_of_any_age(tmp_path):
     path = changed(tmp_path, lambda values: values.update(data={"skeleton": "nose1"}, old_section={"x": 1}))
     models, skeleton = load_names(path)
-    assert models == ["unet", "unet14"] and skeleton.num_points == 1
+    assert models == ["resnet", "unet"] and skeleton.num_points == 1
     path.write_text("train: {models: [a]}")
     with pytest.raises(UserError, match="no train.models or no data.skeleton"):
         load_names(path)

@@ -173,7 +173,7 @@ def test_write_report_shows_every_picture_and_table(run: Path) -> None:
         "curves.png", "histogram.png", "points.png", "worst.png", "best.png", "test.png", "samples.png",
         "samples-b.png", "filters-a.png", "filters-b.png", "heatmaps-b.png"}
     assert set(re.findall(r'<img src="pictures/([^"]+)"', page)) == drawn
-    assert page.count("<table>") == 3
+    assert page.count("<table>") == 4 and "<td>a and b</td>" in page
     assert "<td>ensemble</td><td>0.000</td><td>1.000</td>" in page
     assert "http" not in page
 

@@ -194,12 +194,12 @@ def test_two_stage_cascade_runs_all_stages(inside, monkeypatch):
     """A model on crops that another's points place: trained, blended, drawn and used on photos like any other."""
     params = YAML(typ="safe", pure=True).load(Path("params.yaml"))
     params["train"]["models"] = ["resnet"]
-    params["align"] = {"by": ["resnet"], "models": ["unet"], "size": 48, "margin": 1.4, "padding": 1.25}
+    params["align"] = {"locator": ["resnet"], "models": ["unet"], "size": 48, "margin": 1.4, "padding": 1.25}
     params["models"]["unet"]["jitter"] = {"rotate": 5.0, "scale": 0.05, "shift": 0.01}
     YAML().dump(params, Path("params.yaml"))
     result = run("train", "--model", "unet", "--fold", 0)
     assert result.exit_code == 1 and "data/aligned/train: no crops here; run `dvc repro align`" in result.output
-    assert "data/aligned/train: 18 faces, placed by resnet" in succeed("align")
+    assert "data/aligned/train: 18 faces, positioned by resnet" in succeed("align")
     drawn = []
     monkeypatch.setattr("pipeline.training.train.make_batches",
                         lambda store, augmentation, *where: drawn.append((store.size, augmentation.rotate))

@@ -28,7 +28,8 @@ from pipeline.training.train import mean_points, train_fold
 SAMPLE = load_params(Path(__file__).parents[2] / "presets" / "sample.yaml")
 RECIPE = SAMPLE.recipe("resnet")
 RECIPE = replace(
-    RECIPE, network=RECIPE.network | {"backbone": "resnet10t"}, validate_every=1, seed=0,
+    RECIPE, network=RECIPE.network | {"head": "flatten"}, codec={"name": "regression"}, loss={"name": "smooth_l1"},
+    validate_every=1, seed=0,
     schedule=replace(RECIPE.schedule, epochs=1, batch_size=8),
     augmentation=Augmentation(backend="auto", rotate=0.0, scale=0.0, shift=0.0, flip=0.5, brightness=0.0, contrast=0.0,
                               blur=0.0, noise=0.0, dropout=0.0),
