@@ -43,5 +43,6 @@ class SimpleBaseline(KeypointNetwork):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, S, S) uint8 → (B, K, H, W)."""
-        features = self.decoder(self.encode(images))
+        cells = images.shape[-1] // self.stride  # a backbone rounds odd sides up
+        features = self.decoder(self.encode(images))[..., :cells, :cells]
         return in_float32(self.head, self.last(F.pad(features, [self.pad] * 4)))
