@@ -156,13 +156,6 @@ class UNetParams(BackboneParams):
     upsample: Literal["nearest", "transposed"]
 
 
-class SimpleBaselineParams(BackboneParams):
-    """See `pipeline.models.simple_baseline.SimpleBaseline`."""
-
-    name: Literal["simple_baseline"]
-    decoder_channels: Annotated[list[Count], Field(min_length=1, max_length=5)]
-
-
 class SimpleNetParams(Section):
     """See `pipeline.models.simplenet.SimpleNet`."""
 
@@ -218,8 +211,7 @@ class Model(Schedule):
 
     __pydantic_config__ = CHECKED
 
-    network: Annotated[SimpleNetParams | SmallCNNParams | ResNetParams | UNetParams | SimpleBaselineParams,
-                       Field(discriminator="name")]
+    network: Annotated[SimpleNetParams | SmallCNNParams | ResNetParams | UNetParams, Field(discriminator="name")]
     codec: Annotated[RegressionParams | SimCCParams | HeatmapParams, Field(discriminator="name")]
     loss: LossParams
     jitter: Jitter | None = None

@@ -6,13 +6,11 @@ from pipeline.common.errors import UserError
 from pipeline.models.backbone import Backbone, KeypointNetwork
 from pipeline.models.codecs import CODECS, Heatmap, Regression, SimCC
 from pipeline.models.resnet import ResNet
-from pipeline.models.simple_baseline import SimpleBaseline
 from pipeline.models.simplenet import SimpleNet
 from pipeline.models.smallcnn import SmallCNN
 from pipeline.models.unet import UNet
 
-NETWORKS = {"simplenet": SimpleNet, "smallcnn": SmallCNN, "resnet": ResNet, "unet": UNet,
-            "simple_baseline": SimpleBaseline}
+NETWORKS = {"simplenet": SimpleNet, "smallcnn": SmallCNN, "resnet": ResNet, "unet": UNet}
 Codec = Regression | SimCC | Heatmap
 
 

@@ -92,7 +92,7 @@ def project(tmp_path_factory) -> Path:
     params["split"]["folds"] = [0, 3]
     params["train"].update(models=["resnet", "unet"], workers=0, threads=1, validate_every=1)
     params["models"]["second"] = deepcopy(params["models"]["resnet"])
-    params["align"].update(by=["resnet"], models=["second"], size=24)
+    params["align"].update(locator=["resnet"], models=["second"], size=24)
     for model in params["models"].values():
         model.update(epochs=2, batch_size=6)
         model["network"].update(backbone="resnet10t", width=0.25)

@@ -15,8 +15,6 @@ RESNET = {"name": "resnet", "backbone": "resnet10t", "pretrained": False, "width
           "stem": "sum", "dropout": 0.0}
 UNET = {"name": "unet", "backbone": "resnet10t", "pretrained": False, "width": 1.0, "decoder_channels": [32, 32, 32],
         "upsample": "nearest"}
-BASELINE = {"name": "simple_baseline", "backbone": "resnet10t", "pretrained": False, "width": 1.0,
-            "decoder_channels": [32, 32, 32]}
 PLAIN = UNET | {"backbone": "plain", "width": 0.125, "decoder_channels": [64, 32, 16, 8], "upsample": "transposed"}
 SIMPLENET = {"name": "simplenet", "channels": [8, 16, 32, 64], "hidden": [64, 32], "dropout": 0.1}
 SMALLCNN = {"name": "smallcnn", "channels": [12, 24, 32], "kernels": [7, 5, 3], "hidden": 64}
@@ -27,7 +25,6 @@ NETWORKS = [
     (RESNET, REGRESSION), (RESNET | {"head": "flatten", "backbone": "resnet18", "width": 0.25}, REGRESSION),
     (RESNET | {"backbone": "tf_efficientnet_lite0", "head": "flatten"}, REGRESSION),
     (RESNET | {"head": "maps"}, SIMCC), (RESNET | {"head": "maps", "dropout": 0.1}, REGRESSION), (RESNET, SIMCC),
-    (BASELINE, HEATMAP), (BASELINE | {"decoder_channels": [16, 16]}, HEATMAP | {"name": "gaussian"}),
     (UNET, HEATMAP), (UNET | {"decoder_channels": [32, 16]}, HEATMAP | {"name": "gaussian"}),
     (UNET | {"backbone": "tf_efficientnet_lite0"}, HEATMAP), (UNET | {"backbone": "resnet18", "width": 0.25}, HEATMAP),
     (UNET | {"upsample": "transposed"}, HEATMAP), (PLAIN, HEATMAP | {"sigma": 2.5, "padding": 2.0}),
@@ -83,7 +80,7 @@ OVERFIT += [(RESNET | TINY | {"head": "maps"}, SIMCC, "axis_cross_entropy")]
 SHALLOW = PLAIN | {"width": 0.25, "decoder_channels": [32, 16, 16]}  # sees nothing beyond the crop at full resolution
 OVERFIT += [(SHALLOW, HEATMAP | {"padding": 0.0}, "cross_entropy"),
             (SHALLOW, HEATMAP | {"name": "gaussian", "padding": 0.0, "sigma": 2.5}, "mse")]
-OVERFIT += [(BASELINE | TINY, HEATMAP, "cross_entropy"), (UNET | TINY, HEATMAP, "cross_entropy"), (UNET | TINY, HEATMAP | {"name": "gaussian"}, "mse")]
+OVERFIT += [(UNET | TINY, HEATMAP, "cross_entropy"), (UNET | TINY, HEATMAP | {"name": "gaussian"}, "mse")]
 overfit_names = [f"{network['name']}-{codec['name']}-{loss}" for network, codec, loss in OVERFIT]
 
 

@@ -126,7 +126,7 @@ def up_to_date(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("project")
     for name in ("pipeline", "stages"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    params = PARAMS | {"align": PARAMS["align"] | {"locator": ["resnet"], "models": ["unet"]}, "sample": PARAMS["sample"]}
+    params = PARAMS | {"align": PARAMS["align"] | {"locator": ["resnet"], "models": ["unet"]}}
     params["train"] = PARAMS["train"] | {"models": ["resnet"]}
     params["split"] = PARAMS["split"] | {"folds": [1, 2]}
     YAML().dump(params, folder / "params.yaml")

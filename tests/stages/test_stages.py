@@ -182,11 +182,12 @@ def test_gpu_preset_cut_down_runs(inside):
         succeed(name)
     for fold in params["split"]["folds"]:
         for name in ("train", "predict"):
-            succeed(name, "--fold", fold)
+            succeed(name, "--model", "locator", "--fold", fold)
     succeed("align")
-    for name in ("train", "predict"):
-        succeed(name, "--model", "unet", "--fold", 4)
-    assert np.isfinite(np.load("runs/unet/fold4/test.npz")["points"]).all()
+    for model in params["align"]["models"]:
+        for name in ("train", "predict"):
+            succeed(name, "--model", model, "--fold", 4)
+        assert np.isfinite(np.load(f"runs/{model}/fold4/test.npz")["points"]).all()
 
 
 @pytest.mark.slow
