@@ -137,6 +137,7 @@ class BackboneParams(Section):
     backbone: str
     pretrained: bool | str
     width: Positive
+    frozen: list[str]
 
 
 class ResNetParams(BackboneParams):
@@ -145,6 +146,7 @@ class ResNetParams(BackboneParams):
     name: Literal["resnet"]
     stem: Literal["sum", "mean"]
     head: Literal["average", "flatten", "maps"]
+    reduction: Literal[8, 16] | None
     dropout: ShareBelowOne
 
 

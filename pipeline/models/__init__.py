@@ -34,7 +34,7 @@ def build_model(
         fitting = [name for name, known in CODECS.items() if known.spatial == network_class.spatial]
         raise UserError(f"a {network_class.__name__} does not fit this codec: its codec must be {' or '.join(fitting)}")
     if "backbone" in network:
-        options = {name: network.pop(name) for name in ("pretrained", "width", "stem") if name in network}
+        options = {name: network.pop(name) for name in ("pretrained", "width", "stem", "frozen") if name in network}
         network["backbone"] = Backbone(name=network["backbone"], **options)
     shared = {"num_points": num_points, "in_chans": channels}
     if network_class.spatial:

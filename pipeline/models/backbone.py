@@ -1,5 +1,6 @@
 """Building blocks of the networks: timm backbones, the plain U-Net encoder, input normalisation."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,9 +32,17 @@ class KeypointNetwork(nn.Module):
     backbone: nn.Module
     normalize: nn.Module
     head: nn.Module
+    frozen: tuple[str, ...] = ()  # parts of the backbone that are never trained
 
     def start_at(self, target: Tensor) -> None:
         """Predict `target` (1, K, …) for every face before training, where the network can; by default nothing."""
+
+    def set_training(self, *, freeze_backbone: bool = False) -> None:
+        """Switch to training; frozen parts keep their weights and the statistics of their batch norm."""
+        self.train()
+        self.backbone.requires_grad_(not freeze_backbone).train(not freeze_backbone)
+        for name in self.frozen:
+            self.backbone.get_submodule(name).requires_grad_(False).eval()
 
     @cached_property
     def has_depthwise(self) -> bool:
@@ -55,19 +64,21 @@ class Backbone:
     """Any timm model without its head, for 1 or 3 channels.
 
     `stem` is how pretrained RGB filters are reduced to one channel: "sum", timm's rule, which gives a grey image the
-    features of its RGB copy, or "mean".
+    features of its RGB copy, or "mean". `frozen` parts are never trained: the first layers of a network with ImageNet
+    weights serve faces as they are, and cost no backward pass.
     """
 
     name: str
     pretrained: bool | str  # True (download from the hub), False (random weights) or the path of a weights file
     width: float  # of every layer, as a share of the usual; other than 1 only for timm's ResNets without weights
     stem: str = "sum"
+    frozen: Sequence[str] = ()  # by timm's names
 
     def create(self, in_chans: int, **options: Any) -> nn.Module:
         """Create the timm model; `options` are for `timm.create_model`.
 
         Raises:
-            UserError: an unknown name, or weights that cannot be loaded. Never falls back on random weights.
+            UserError: an unknown name or part, or weights that cannot be loaded. Never falls back on random weights.
         """
         name, pretrained = self.name, self.pretrained
         if not timm.is_model(name.split(".")[0]):
@@ -93,6 +104,9 @@ class Backbone:
                 f"({' '.join(str(error).split())[:300]}). Choose: true (timm's hub download; needs the network), "
                 "a path to a weights file, or false (random weights)"
             ) from error
+        if unknown := set(self.frozen) - {part for part, _ in backbone.named_modules() if part}:
+            parts = [part for part, _ in backbone.named_modules() if part and part.count(".") < 2]
+            raise UserError(f"network.frozen: {name} has no {', '.join(sorted(unknown))}; choose of {', '.join(parts)}")
         if pretrained and in_chans == 1 and self.stem == "mean":
             next(layer for layer in backbone.modules() if isinstance(layer, nn.Conv2d)).weight.data /= 3
         return backbone

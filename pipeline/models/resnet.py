@@ -35,22 +35,40 @@ class ResNet(KeypointNetwork):
         head: "average" pools the last features over space (He et al., CVPR 2016), "flatten" keeps their places; one
             linear layer follows. "maps" is `Maps`. The last two fix the input size.
         dropout: before the last layer.
+        reduction: input pixels per cell of the features that the head reads, what lies behind them is cut off; null
+            keeps the whole backbone. Not for "average".
     """
 
     def __init__(
         self, *, backbone: Backbone, head: str, dropout: float, num_points: int, in_chans: int, size: int,
-        point_shape: tuple[int, ...] = (2,),
+        point_shape: tuple[int, ...] = (2,), reduction: int | None = None,
     ) -> None:
         super().__init__()
         if head == "flatten" and len(point_shape) > 1:
             raise UserError("network.head flatten would be too large for this codec; use maps")
+        if reduction and head == "average":
+            raise UserError("network.reduction: head average reads the last features; use maps or flatten")
         self.point_shape, self.normalize = point_shape, Normalize(in_chans, backbone.name)
-        timm_model: Any = backbone.create(in_chans, num_classes=0, **({} if head == "average" else {"global_pool": ""}))
-        features, outputs = timm_model.num_features, prod(point_shape)
-        cells = 1 if head == "average" else (-(-size // timm_model.feature_info[-1]["reduction"])) ** 2
+        self.frozen = tuple(backbone.frozen)
+        timm_model: Any
+        if reduction:
+            level = {16: -2, 8: -3}[reduction]
+            timm_model = backbone.create(in_chans, features_only=True, out_indices=(level,))
+            features, found = timm_model.feature_info.channels()[-1], timm_model.feature_info.reduction()[-1]
+            if found != reduction:
+                raise UserError(f"network.reduction: {backbone.name} has no features of {reduction} pixels a cell")
+        else:
+            timm_model = backbone.create(in_chans, num_classes=0, **({} if head == "average" else {"global_pool": ""}))
+            features, found = timm_model.num_features, timm_model.feature_info[-1]["reduction"]
+        cells, outputs = 1 if head == "average" else (-(-size // found)) ** 2, prod(point_shape)
         self.backbone = timm_model
         self.head = Maps(features, cells, num_points, outputs, dropout) if head == "maps" else nn.Sequential(
             nn.Flatten(), nn.Dropout(dropout), nn.Linear(features * cells, outputs * num_points))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """(B, C, S, S) uint8 → the features that the head reads."""
+        features = super().encode(images)
+        return features[-1] if isinstance(features, list) else features
 
     @torch.no_grad()
     def start_at(self, target: Tensor) -> None:

@@ -58,13 +58,14 @@ class UNet(KeypointNetwork):
         super().__init__()
         if backbone.name == "plain":
             self.normalize = Normalize(in_chans)
-            if backbone.pretrained:
-                raise UserError("network.pretrained: there are no weights for the plain encoder; set it to false")
+            if backbone.pretrained or backbone.frozen:
+                raise UserError("network.pretrained: there are no weights for the plain encoder; set it to false, and "
+                                "network.frozen to []")
             widths = [max(1, round(backbone.width * width)) for width in PLAIN[: len(decoder_channels) + 1]]
             strides = [2**level for level in range(len(widths))]
             self.backbone = PlainEncoder(in_chans, widths)
         else:
-            self.normalize = Normalize(in_chans, backbone.name)
+            self.normalize, self.frozen = Normalize(in_chans, backbone.name), tuple(backbone.frozen)
             timm_model: Any = backbone.create(in_chans, features_only=True)
             widths, strides = timm_model.feature_info.channels(), timm_model.feature_info.reduction()
             self.backbone = timm_model

@@ -94,7 +94,7 @@ class Trainer:
         """Go through the loader once and return the mean loss."""
         torch.manual_seed(self.seed * 10_007 + epoch + 1_000_003 * self.distributed.rank)  # for dropout
         cast(EpochSampler, loader.sampler).epoch = epoch
-        _set_training(self.network, frozen=epoch < self.schedule.freeze_epochs)
+        self.network.set_training(freeze_backbone=epoch < self.schedule.freeze_epochs)
         network, total = self.distributed.data_parallel(self.network), torch.zeros((), device=self.runtime.device)
         title = f"{self.label} epoch {epoch + 1}/{self.schedule.epochs}"
         for step, batch in enumerate(tqdm(loader, title, leave=False, disable=not self.distributed.is_main)):
@@ -163,11 +163,6 @@ def _stalled(history: list[dict], patience: int | None) -> bool:
     """Whether the last `patience` validations brought no better MAE."""
     maes = [row["val_mae"] for row in history if not np.isnan(row["val_mae"])]
     return patience is not None and len(maes) > patience and min(maes[-patience:]) >= min(maes[:-patience])
-
-
-def _set_training(network: KeypointNetwork, frozen: bool) -> None:
-    network.train()
-    network.backbone.requires_grad_(not frozen).train(not frozen)
 
 
 def _clip(network: nn.Module, max_norm: float) -> None:

@@ -25,6 +25,7 @@ NETWORKS = [
     (RESNET, REGRESSION), (RESNET | {"head": "flatten", "backbone": "resnet18", "width": 0.25}, REGRESSION),
     (RESNET | {"backbone": "tf_efficientnet_lite0", "head": "flatten"}, REGRESSION),
     (RESNET | {"head": "maps"}, SIMCC), (RESNET | {"head": "maps", "dropout": 0.1}, REGRESSION), (RESNET, SIMCC),
+    (RESNET | {"head": "maps", "reduction": 16}, SIMCC),
     (UNET, HEATMAP), (UNET | {"decoder_channels": [32, 16]}, HEATMAP | {"name": "gaussian"}),
     (UNET | {"backbone": "tf_efficientnet_lite0"}, HEATMAP), (UNET | {"backbone": "resnet18", "width": 0.25}, HEATMAP),
     (UNET | {"upsample": "transposed"}, HEATMAP), (PLAIN, HEATMAP | {"sigma": 2.5, "padding": 2.0}),
@@ -115,18 +116,31 @@ def test_resnet_flattened_features_do_not_fit_simcc():
         build_model(RESNET | {"head": "flatten"}, SIMCC, num_points=4, channels=1, size=64)
 
 
-def test_set_training_frozen_keeps_batch_norm_statistics():
-    from pipeline.training.engine import _set_training
+@pytest.mark.parametrize("network", [RESNET | {"backbone": "resnet18", "width": 0.25}, UNET | {"backbone": "resnet18"}])
+def test_set_training_frozen_keeps_weights_and_batch_norm_statistics(network):
+    """All of the backbone for the first epochs, or some of its parts for good."""
+    codec = HEATMAP if network["name"] == "unet" else REGRESSION
+    model, _ = build_model(network | {"frozen": ["conv1", "bn1", "layer1"]}, codec, num_points=2, channels=1, size=64)
+    parts = ("conv1.", "bn1.", "layer1.")
+    for freeze_backbone in (True, False):
+        before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
+        model.set_training(freeze_backbone=freeze_backbone)
+        model(torch.randint(0, 256, (4, 1, 64, 64), dtype=torch.uint8)).sum().backward()
+        after = model.backbone.state_dict()
+        frozen = {name for name in before if freeze_backbone or name.startswith(parts)}
+        assert all(torch.equal(after[name], before[name]) for name in frozen)
+        assert {name for name, weight in model.backbone.named_parameters() if weight.grad is None} == {
+            name for name, _ in model.backbone.named_parameters() if name in frozen}
+        assert all(weight.grad is not None for weight in model.head.parameters())
+    assert not torch.equal(after["layer4.1.bn2.running_mean"], before["layer4.1.bn2.running_mean"])
 
-    model, _ = build_model(RESNET, REGRESSION, num_points=2, channels=1, size=32)
-    before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
-    _set_training(model, frozen=True)
-    model(torch.randint(0, 256, (4, 1, 32, 32), dtype=torch.uint8)).sum().backward()
-    assert all(weight.grad is None for weight in model.backbone.parameters())
-    assert all(weight.grad is not None for weight in model.head.parameters())
-    assert all(torch.equal(value, before[name]) for name, value in model.backbone.state_dict().items())
-    _set_training(model, frozen=False)
-    assert all(weight.requires_grad for weight in model.parameters())
+
+def test_resnet_reduction_cuts_the_backbone_off_behind_its_features():
+    whole, cut = (build_model(RESNET | {"backbone": "resnet18", "head": "maps", "reduction": reduction}, SIMCC,
+                              num_points=4, channels=1, size=64)[0] for reduction in (None, 16))
+    assert whole.encode(torch.zeros(1, 1, 64, 64, dtype=torch.uint8)).shape == (1, 512, 2, 2)
+    assert cut.encode(torch.zeros(1, 1, 64, 64, dtype=torch.uint8)).shape == (1, 256, 4, 4)
+    assert not any(name.startswith("layer4") for name in cut.backbone.state_dict())
 
 
 def test_backbone_pretrained_grey_sums_or_averages_the_stem():
@@ -173,6 +187,9 @@ def test_backbone_pretrained_without_hub_is_an_error(monkeypatch):
         ({"backbone": "resnet19"}, "timm has no such model"),
         ({"name": "vgg"}, "choose one of simplenet, smallcnn, resnet, unet"),
         ({"backbone": "tf_efficientnet_lite0", "width": 0.5}, "only timm's ResNets"),
+        ({"backbone": "resnet18", "frozen": ["bn1", "stem"]}, "resnet18 has no stem; choose of conv1, bn1, "),
+        ({"reduction": 16}, "head average reads the last features"),
+        ({"backbone": "vit_tiny_patch16_224", "head": "maps", "reduction": 8}, "has no features of 8 pixels a cell"),
     ],
 )
 def test_build_model_invalid_network_is_an_error(change, message):
