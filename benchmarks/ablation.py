@@ -8,7 +8,7 @@ import numpy as np
 from pipeline.data.folds import fold_rows, read_folds
 from pipeline.data.store import CropStore
 from pipeline.evaluation.results import BASELINE, load_results
-from pipeline.inference.ensemble import build_ensemble, model_points
+from pipeline.inference.ensemble import build_ensemble
 from pipeline.inference.predict import load_predictor
 from pipeline.inference.predictions import Predictions, Runs, load_runs
 from pipeline.inference.tta import TTA
