@@ -16,13 +16,19 @@ class Schedule:
 
     epochs: Count  # passes over the faces
     batch_size: Count  # faces a step
-    lr: Positive  # the highest learning rate, after the warm-up; then it falls to 0 along a cosine
+    lr: Positive  # the highest learning rate, after the warm-up
+    schedule: Literal["cosine", "constant"]  # of the rate after the warm-up: it falls to 0 along a cosine, or stays
     weight_decay: NotNegative
     warmup_epochs: NotNegative  # of linear growth; may be a fraction
     freeze_epochs: NotNegativeInteger  # first epochs that leave the backbone alone, its batch norm statistics too
     grad_clip: Positive | None  # largest norm of the gradient, None for no limit
     ema_decay: ShareBelowOne  # of the moving average of the weights, which is kept; 0 keeps the last weights
     patience: Count | None  # validations without a better MAE after which to stop; None never stops early
+
+    def phase(self, epoch: int) -> range:
+        """The frozen epochs or those after them, whichever `epoch`, from 0, is one of; each has its own schedule."""
+        frozen = min(self.freeze_epochs, self.epochs)
+        return range(frozen) if epoch < frozen else range(frozen, self.epochs)
 
 
 @dataclass(frozen=True, kw_only=True)
