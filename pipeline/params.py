@@ -194,7 +194,7 @@ class SimCCParams(Section):
 class HeatmapParams(Section):
     """See `pipeline.models.codecs.Heatmap`."""
 
-    name: Literal["heatmap", "gaussian"]
+    name: Literal["heatmap", "gaussian", "sigmoid"]
     sigma: Positive
     padding: NotNegative
     decoder: Literal["window", "argmax"]
