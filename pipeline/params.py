@@ -163,6 +163,8 @@ class SimpleNetParams(Section):
 
     name: Literal["simplenet"]
     channels: Annotated[list[Count], Field(min_length=1)]
+    kernels: list[Count]
+    padding: list[NotNegativeInteger]
     hidden: Annotated[list[Count], Field(min_length=2, max_length=2)]
     dropout: ShareBelowOne
 
@@ -172,7 +174,8 @@ class SmallCNNParams(Section):
 
     name: Literal["smallcnn"]
     channels: Annotated[list[Count], Field(min_length=3, max_length=6)]
-    kernels: Annotated[list[Count], Field(min_length=3, max_length=6)]
+    kernels: list[Count]
+    pools: list[Count]
     hidden: Count
 
 
