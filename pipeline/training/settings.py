@@ -32,25 +32,19 @@ class Schedule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Jitter:
-    """Random similarity transform of a face about its crop."""
-
-    __pydantic_config__ = CHECKED
-
-    rotate: Annotated[NotNegative, Field(le=180)]  # largest angle in degrees, either way
-    scale: ShareBelowOne  # largest enlargement; 0.2 draws the factor between 1/1.2 and 1.2
-    shift: Share  # largest shift, in sides of the input
-
-
-@dataclass(frozen=True, kw_only=True)
-class Augmentation(Jitter):
+class Augmentation:
     """Training-time augmentation.
 
     `backend` is "albumentations" (face by face), "torch" (whole batches) or "auto", which is torch: on one core twice
     as fast at 96 pixels, as fast at 128, and without worker processes.
     """
 
+    __pydantic_config__ = CHECKED
+
     backend: Literal["auto", "albumentations", "torch"]
+    rotate: Annotated[NotNegative, Field(le=180)]  # largest angle in degrees, either way
+    scale: ShareBelowOne  # largest enlargement; 0.2 draws the factor between 1/1.2 and 1.2
+    shift: Share  # largest shift, in sides of the input
     flip: Share  # probability of mirroring
     brightness: Share  # largest change, as a share
     contrast: Share
