@@ -53,8 +53,8 @@ def test_simplenet_of_writeup_1_has_13x13_cells_and_44983368_parameters(tmp_path
 def test_resnet_of_both_writeups_has_one_channel_in_136_out_and_11240008_parameters(tmp_path, preset, model):
     """Stem 64·1·7² and batch norm 2·64. A stage of c channels behind b has two blocks of two convolutions.
 
-    Of 64: 4·64²·9 + 4·2·64 = 147,968. Each other has c = 2b: b·c·9 + 3·c²·9 + b·c + 5·2·c, the last two of the shortcut:
-    525,568, 2,099,712 and 8,393,728. Linear: 512·136 + 136.
+    Of 64: 4·64²·9 + 4·2·64 = 147,968. The others, c = 2b: b·c·9 + 3·c²·9, shortcut b·c, batch norm 5·2·c: 525,568,
+    2,099,712 and 8,393,728. Linear: 512·136 + 136.
     """
     network, shapes = build(preset, model, tmp_path)
     assert [shapes[f"backbone.{part}"] for part in ("conv1", "layer1", "layer2", "layer3", "layer4")] == [
@@ -68,9 +68,9 @@ def test_unet_of_writeup_1_has_heatmaps_of_full_resolution_and_36960516_paramete
     """Two convolutions a → b → b with batch norm have 9·a·b + 9·b² + 4·b parameters.
 
     Encoder, a → b of 1, 64, 128, 256, 512, 1024: 37,696 + 221,696 + 885,760 + 3,540,992 + 14,159,872. A decoder block
-    has a transposed convolution of 4·a² + a, a = 1024, 512, 256, 128: 4,195,328 + 1,049,088 + 262,400 + 65,664; then two
-    convolutions from a + b to b = a / 2: 9,439,232 + 2,360,320 + 590,336 + 147,712. Head: 64·68 + 68. The last block
-    works on a frame of two empty cells: 224 + 2·2 = 228.
+    has a transposed convolution of 4·a² + a, a = 1024, 512, 256, 128: 4,195,328 + 1,049,088 + 262,400 + 65,664; then
+    two convolutions from a + b to b = a / 2: 9,439,232 + 2,360,320 + 590,336 + 147,712. Head: 64·68 + 68. The last
+    block works on a frame of two empty cells: 224 + 2·2 = 228.
     """
     network, shapes = build("writeup1", "unet", tmp_path)
     assert [shapes[f"backbone.levels.{level}"] for level in range(5)] == [
@@ -105,8 +105,8 @@ def test_smallcnn_of_the_face_has_more_layers_fewer_pools_and_9559396_parameters
 
 def test_augmentation_of_the_writeups_is_none_or_rotation_only(tmp_path):
     path, drawn = tmp_path / "params.yaml", {}
-    for preset, model in (("writeup1", "unet"), ("writeup2", "resnet"), ("imm-nose", "smallcnn"), ("imm-face", "smallcnn"),
-                          ("imm-face", "unet")):
+    for preset, model in (("writeup1", "unet"), ("writeup2", "resnet"), ("imm-nose", "smallcnn"),
+                          ("imm-face", "smallcnn"), ("imm-face", "unet")):
         path.write_text(compose_preset(PRESETS, preset))
         augmentation = load_params(path).recipe(model).augmentation
         drawn[preset, model] = {name for name, value in vars(augmentation).items() if value and name != "backend"}

@@ -35,8 +35,8 @@ class Schedule:
 class Augmentation:
     """Training-time augmentation.
 
-    `backend` is "albumentations" (face by face), "torch" (whole batches) or "auto", which is torch: on one core twice
-    as fast at 96 pixels, as fast at 128, and without worker processes.
+    `backend` is "albumentations" (face by face), "torch" (whole batches) or "auto", which is torch on every device:
+    also on a CPU it is the faster one (benchmarks/README.md), and it needs no worker processes.
     """
 
     __pydantic_config__ = CHECKED

@@ -106,8 +106,8 @@ def test_training_interrupted_and_resumed_equals_uninterrupted(store, tmp_path, 
     assert results(history) == results(again)
 
 
-# Shares of the highest rate, two steps an epoch. A cosine of n steps is (1 + cos(π·t/n)) / 2 at step t; a warm-up of two
-# steps starts at 0.01 and is at 0.01 + 0.99/2 = 0.505 in the middle.
+# Shares of the highest rate, two steps an epoch. A cosine of n steps is (1 + cos(π·t/n)) / 2 at step t; a warm-up of
+# two steps starts at 0.01 and is at 0.01 + 0.99/2 = 0.505 in the middle.
 @pytest.mark.parametrize(("schedule", "shares"), [
     ({"schedule": "constant", "epochs": 3, "warmup_epochs": 0.0}, [1] * 6),
     ({"schedule": "constant", "epochs": 2, "warmup_epochs": 1.0}, [0.01, 0.505, 1, 1]),
