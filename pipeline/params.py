@@ -222,8 +222,8 @@ class LossParams(Section):
 def _augmentation_changes(values: dict[str, Any]) -> dict[str, Any]:
     """Check some keys of an Augmentation as all of them are checked."""
     off = {"backend": "auto"} | {field.name: 0.0 for field in fields(Augmentation) if field.name != "backend"}
-    checked = TypeAdapter(Augmentation).validate_python(off | values)
-    return {key: getattr(checked, key) for key in values}
+    TypeAdapter(Augmentation).validate_python(off | values)
+    return values
 
 
 AugmentationChanges = Annotated[dict[str, Any], AfterValidator(_augmentation_changes)]
