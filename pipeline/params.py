@@ -4,11 +4,20 @@ The library's functions take values; only the stages read params.yaml.
 """
 
 import re
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -19,7 +28,7 @@ from pipeline.data.annotations import Layout
 from pipeline.data.crops import CropGeometry, LabelOffset
 from pipeline.inference.tta import TTA
 from pipeline.keypoints.skeleton import Skeleton, get_skeleton, make_skeleton
-from pipeline.training.settings import Augmentation, Jitter, Recipe, Schedule
+from pipeline.training.settings import Augmentation, Recipe, Schedule
 
 
 def _different(numbers: list[int]) -> list[int]:
@@ -163,6 +172,8 @@ class SimpleNetParams(Section):
 
     name: Literal["simplenet"]
     channels: Annotated[list[Count], Field(min_length=1)]
+    kernels: list[Count]
+    padding: list[NotNegativeInteger]
     hidden: Annotated[list[Count], Field(min_length=2, max_length=2)]
     dropout: ShareBelowOne
 
@@ -172,7 +183,8 @@ class SmallCNNParams(Section):
 
     name: Literal["smallcnn"]
     channels: Annotated[list[Count], Field(min_length=3, max_length=6)]
-    kernels: Annotated[list[Count], Field(min_length=3, max_length=6)]
+    kernels: list[Count]
+    pools: list[Count]
     hidden: Count
 
 
@@ -194,7 +206,7 @@ class SimCCParams(Section):
 class HeatmapParams(Section):
     """See `pipeline.models.codecs.Heatmap`."""
 
-    name: Literal["heatmap", "gaussian"]
+    name: Literal["heatmap", "gaussian", "sigmoid"]
     sigma: Positive
     padding: NotNegative
     decoder: Literal["window", "argmax"]
@@ -207,16 +219,26 @@ class LossParams(Section):
     beta: Positive | None = None
 
 
+def _augmentation_changes(values: dict[str, Any]) -> dict[str, Any]:
+    """Check some keys of an Augmentation as all of them are checked."""
+    off = {"backend": "auto"} | {field.name: 0.0 for field in fields(Augmentation) if field.name != "backend"}
+    TypeAdapter(Augmentation).validate_python(off | values)
+    return values
+
+
+AugmentationChanges = Annotated[dict[str, Any], AfterValidator(_augmentation_changes)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Model(Schedule):
-    """A network with its codec, loss and schedule; `jitter` takes the place of `augment`'s."""
+    """A network with its codec, loss, schedule and what it has otherwise than Params' `augment`."""
 
     __pydantic_config__ = CHECKED
 
     network: Annotated[SimpleNetParams | SmallCNNParams | ResNetParams | UNetParams, Field(discriminator="name")]
     codec: Annotated[RegressionParams | SimCCParams | HeatmapParams, Field(discriminator="name")]
     loss: LossParams
-    jitter: Jitter | None = None
+    augment: AugmentationChanges
 
 
 class Ensemble(Section):
@@ -285,11 +307,10 @@ class Params(Section):
     def recipe(self, name: str) -> Recipe:
         """All that decides how the model called `name` is trained."""
         model = self.models[name]
-        jitter = asdict(model.jitter) if model.jitter else {}
         return Recipe(
             network=model.network.model_dump(), codec=model.codec.model_dump(), loss=model.loss.model_dump(),
             schedule=Schedule(**{field.name: getattr(model, field.name) for field in fields(Schedule)}),
-            augmentation=replace(self.augment, **jitter),
+            augmentation=replace(self.augment, **model.augment),
             validate_every=self.train.validate_every, seed=self.train.seed,
         )
 

@@ -55,7 +55,8 @@ def _merge(base: dict, changes: dict) -> None:
     """Merge key by key; a mapping whose `name` differs, as another network's does, replaces the base's."""
     for key, value in changes.items():
         old = base.get(key)
-        if isinstance(value, dict) and isinstance(old, dict) and value.get("name", old.get("name")) == old.get("name"):
+        both = isinstance(value, dict) and isinstance(old, dict)
+        if both and old and value.get("name", old.get("name")) == old.get("name"):
             _merge(old, value)
         else:
             base[key] = _on_one_line(value)

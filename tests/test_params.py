@@ -1,6 +1,7 @@
 """Parameters: types, ranges and messages."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,26 @@ def test_load_params_wrong_values_are_all_named(tmp_path):
         assert wanted in problems
     assert len(error.value.problems) == 10
     assert all(str(path) in problem for problem in error.value.problems)
+
+
+def test_model_augment_replaces_the_keys_that_it_gives(tmp_path):
+    path = changed(tmp_path, lambda values: values["models"]["unet"].update(augment={"rotate": 10, "flip": 0.0}))
+    params = load_params(path)
+    assert params.recipe("resnet").augmentation == params.augment
+    assert params.recipe("unet").augmentation == replace(params.augment, rotate=10.0, flip=0.0)
+
+
+@pytest.mark.parametrize(("augment", "message"), [
+    ({"flip": 1.5}, "models.unet.augment.flip is 1.5: input should be less than or equal to 1"),
+    ({"rotate": None}, "models.unet.augment.rotate is None: input should be a valid number"),
+    ({"turn": 3.0}, "models.unet.augment.turn: unknown key"),
+    ({"backend": "kornia"}, "models.unet.augment.backend is 'kornia': input should be 'auto'"),
+    (None, "models.unet.augment is None: input should be a valid dictionary"),
+])
+def test_model_augment_wrong_value_is_an_error(tmp_path, augment, message):
+    path = changed(tmp_path, lambda values: values["models"]["unet"].update(augment=augment))
+    with pytest.raises(UserError, match=re.escape(message)):
+        load_params(path)
 
 
 def test_load_params_undescribed_model_is_an_error(tmp_path):

@@ -48,7 +48,7 @@ def write_report(
     Args:
         metrics: see `build_metrics`; history: see `load_history`.
         augmentation: of the training samples on the crops of `results`.
-        members: by model; of one that sees other crops than those of `results`, training samples are shown, too.
+        members: by model; of one with other crops or another augmentation, training samples are shown, too.
     """
     out = folder / "pictures"
     shutil.rmtree(out, ignore_errors=True)
@@ -58,7 +58,7 @@ def write_report(
         _draw_samples(out / "samples.png", "Training samples", results.train, skeleton, augmentation),
     ]
     for model, member in members.items():
-        if member.store is not results.train:
+        if member.store is not results.train or member.augmentation != augmentation:
             path, title = out / f"samples-{model}.png", f"Training samples of {model}"
             figures.append(_draw_samples(path, title, member.store, skeleton, member.augmentation))
     for model, member in members.items():

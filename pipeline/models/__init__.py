@@ -3,7 +3,7 @@
 from typing import Any
 
 from pipeline.common.errors import UserError
-from pipeline.models.backbone import Backbone, KeypointNetwork
+from pipeline.models.backbone import Backbone, KeypointNetwork, Shape
 from pipeline.models.codecs import CODECS, Heatmap, Regression, SimCC
 from pipeline.models.resnet import ResNet
 from pipeline.models.simplenet import SimpleNet
@@ -36,12 +36,12 @@ def build_model(
     if "backbone" in network:
         options = {name: network.pop(name) for name in ("pretrained", "width", "stem", "frozen") if name in network}
         network["backbone"] = Backbone(name=network["backbone"], **options)
-    shared = {"num_points": num_points, "in_chans": channels}
     if network_class.spatial:
-        model = network_class(**network, **shared, padding=codec.get("padding", 0.0))
+        model = network_class(**network, num_points=num_points, in_chans=channels, padding=codec.get("padding", 0.0))
         return model, codec_class(size=size, stride=model.stride, **codec)
     built = codec_class(size=size, **codec)
-    return network_class(**network, **shared, size=size, point_shape=built.point_shape), built
+    shape = Shape(num_points=num_points, in_chans=channels, size=size, point_shape=built.point_shape)
+    return network_class(**network, shape=shape), built
 
 
 def _lookup(registry: dict[str, Any], name: str, key: str) -> Any:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,8 +23,7 @@ class KeypointNetwork(nn.Module):
     """Base of all networks: (B, C, S, S) uint8 → (B, K, *point_shape), or heatmaps (B, K, H, W) where `spatial`.
 
     A network has a `backbone`, which may be frozen, and a `stride`: input pixels per heatmap cell, 1 for points.
-    All take `num_points` K and `in_chans` C, 1 or 3; those without heatmaps also `size` S, in pixels, and the
-    `point_shape` of the codec: (2,) for coordinates, (2, n) for n bins along each axis.
+    Those with heatmaps take `num_points` K and `in_chans` C, 1 or 3; the others a `Shape`.
     """
 
     spatial: ClassVar[bool] = False
@@ -57,6 +57,21 @@ class KeypointNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, S, S) uint8 → (B, K, *point_shape)."""
         return in_float32(self.head, self.encode(images)).unflatten(1, (-1, *self.point_shape))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """Input and output of a network of points: (B, C, S, S) → (B, K, *point_shape)."""
+
+    num_points: int  # K
+    in_chans: int  # C, 1 or 3
+    size: int  # S, in pixels
+    point_shape: tuple[int, ...]  # the codec's: (2,) for coordinates, (2, n) for n bins along each axis
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers the network predicts for a face."""
+        return self.num_points * prod(self.point_shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,11 +171,20 @@ class Normalize(nn.Module):
         return (images.float() - self.mean) / self.std
 
 
-def halved(side: int) -> int:
-    """Halve the side of a feature map as a 2×2 max pool does; a UserError where nothing is left."""
-    if side < 2:
+def convolved(side: int, kernel: int, padding: int, pool: int) -> int:
+    """Side of a feature map after a convolution of stride 1 and a max pool; a UserError where nothing is left."""
+    side = (side + 2 * padding - kernel + 1) // pool
+    if side < 1:
         raise UserError("crop.size is too small for so many max pools: enlarge it or name fewer network.channels")
-    return side // 2
+    return side
+
+
+def check_one_each(channels: list[int], **lists: list[int]) -> None:
+    """Check that each list has an entry for each convolution; a UserError names the first that has not."""
+    for name, entries in lists.items():
+        if len(entries) != len(channels):
+            raise UserError(f"network.{name} has {len(entries)} entries and network.channels {len(channels)}: "
+                            "give one for each convolution")
 
 
 def in_float32(head: nn.Module, features: Tensor) -> Tensor:

@@ -152,6 +152,19 @@ class Gaussian(Heatmap):
         return weights / weights.sum(-1, keepdim=True)
 
 
+class Sigmoid(Gaussian):
+    """Heatmap of a Gaussian of height 1 whose sigmoid the network predicts, each cell a probability of its own."""
+
+    losses = ("binary_cross_entropy",)
+
+    def normalize(self, output: Tensor) -> Tensor:
+        """(B, K, H, W) output → heights between 0 and 1."""
+        return output.sigmoid()
+
+    def _weights(self, window: Tensor) -> Tensor:
+        return F.logsigmoid(window).softmax(-1)  # the sigmoids over their sum, where they are tiny, too
+
+
 def _outer(profiles: Tensor) -> Tensor:
     """(B, K, 2, n) along x and y → (B, K, n, n), rows being y."""
     x, y = profiles.unbind(2)
@@ -159,7 +172,7 @@ def _outer(profiles: Tensor) -> Tensor:
 
 
 CODECS: dict[str, type[Regression | SimCC | Heatmap]] = {
-    "regression": Regression, "simcc": SimCC, "heatmap": Heatmap, "gaussian": Gaussian}
+    "regression": Regression, "simcc": SimCC, "heatmap": Heatmap, "gaussian": Gaussian, "sigmoid": Sigmoid}
 
 
 def heatmap_pad(padding: float, stride: int) -> int:

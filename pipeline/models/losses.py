@@ -44,6 +44,12 @@ def mse(output: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return _mean_known(square.flatten(2).mean(-1), mask)
 
 
+def binary_cross_entropy(output: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean binary cross-entropy between the sigmoid of (B, K, H, W) logits and a target between 0 and 1."""
+    loss = F.binary_cross_entropy_with_logits(_blank(output, mask), _blank(target, mask), reduction="none")
+    return _mean_known(loss.flatten(2).mean(-1), mask)
+
+
 def cross_entropy(output: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Cross-entropy between the softmax over all cells of (B, K, H, W) logits and a target that sums to 1."""
     log_share = F.log_softmax(_blank(output, mask).flatten(2), dim=-1)
@@ -56,8 +62,8 @@ def axis_cross_entropy(output: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return _mean_known(-(target * log_share).sum((-1, -2)), mask)
 
 
-LOSSES: dict[str, Loss] = {"l1": l1, "smooth_l1": smooth_l1, "mse": mse, "cross_entropy": cross_entropy,
-                           "axis_cross_entropy": axis_cross_entropy}
+LOSSES: dict[str, Loss] = {"l1": l1, "smooth_l1": smooth_l1, "mse": mse, "binary_cross_entropy": binary_cross_entropy,
+                           "cross_entropy": cross_entropy, "axis_cross_entropy": axis_cross_entropy}
 
 
 def build_loss(codec: Codec, name: str, beta: float | None = None) -> Loss:

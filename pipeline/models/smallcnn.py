@@ -1,42 +1,36 @@
 """SmallCNN, the small network of the nose tip and of the 58-point face."""
 
-from math import prod
-
 from torch import nn
 
-from pipeline.common.errors import UserError
-from pipeline.models.backbone import KeypointNetwork, Normalize, halved
+from pipeline.models.backbone import KeypointNetwork, Normalize, Shape, check_one_each, convolved
 
 
 class SmallCNN(KeypointNetwork):
     """Convolutions with ReLU and max pool, then two fully connected layers.
 
     Args:
-        channels: of each convolution; each is followed by a max pool that halves the resolution.
-        kernels: side of each convolution's kernel, as many as channels; padded by half of it.
+        channels: of each convolution.
+        kernels: side of each convolution's kernel; padded by half of it.
+        pools: side of the max pool after each convolution, by which it divides the resolution; 1 for none.
         hidden: width of the first fully connected layer.
 
     Raises:
-        UserError: not as many kernels as channels, or more halvings than `size` allows.
+        UserError: not as many kernels or pools as channels, or larger pools than `size` allows.
     """
 
     def __init__(
-        self, *, channels: list[int], kernels: list[int], hidden: int, num_points: int, in_chans: int, size: int,
-        point_shape: tuple[int, ...] = (2,),
+        self, *, channels: list[int], kernels: list[int], pools: list[int], hidden: int, shape: Shape
     ) -> None:
         super().__init__()
-        self.point_shape = point_shape
-        if len(kernels) != len(channels):
-            raise UserError(f"network.kernels has {len(kernels)} entries and network.channels {len(channels)}: "
-                            "give one for each convolution")
+        check_one_each(channels, kernels=kernels, pools=pools)
+        self.point_shape, side = shape.point_shape, shape.size
         layers: list[nn.Module] = []
-        side = size
-        for in_channels, out_channels, kernel in zip([in_chans, *channels], channels, kernels, strict=False):
-            layers += [nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2), nn.ReLU(), nn.MaxPool2d(2)]
-            side = halved(side + (kernel + 1) % 2)  # an even kernel adds a pixel
-        self.normalize = Normalize(in_chans)
+        sizes = zip([shape.in_chans, *channels[:-1]], channels, kernels, pools, strict=True)
+        for in_channels, out_channels, kernel, pool in sizes:
+            side = convolved(side, kernel, kernel // 2, pool)  # an even kernel adds a pixel
+            layers += [nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2), nn.ReLU(),
+                       nn.MaxPool2d(pool) if pool > 1 else nn.Identity()]
+        self.normalize = Normalize(shape.in_chans)
         self.backbone = nn.Sequential(*layers)
         self.head = nn.Sequential(
-            nn.Flatten(), nn.Linear(channels[-1] * side**2, hidden), nn.ReLU(),
-            nn.Linear(hidden, num_points * prod(point_shape)),
-        )
+            nn.Flatten(), nn.Linear(channels[-1] * side**2, hidden), nn.ReLU(), nn.Linear(hidden, shape.outputs))

@@ -35,7 +35,7 @@ class Heatmaps:
 
 @torch.inference_mode()
 def compute_heatmaps(network: nn.Module, codec: Heatmap, store: CropStore, rows: np.ndarray) -> Heatmaps:
-    """Run the network on the un-augmented inputs of some faces: maps of probabilities, or of heights cut off at 0."""
+    """Run the network on the un-augmented inputs of some faces: maps as `codec.normalize` returns them."""
     output = network.eval()(to_images(center_input(store.crops[rows], store.size))).float()
     return Heatmaps(rows=rows, maps=codec.normalize(output).numpy(), points=codec.decode(output).numpy(),
                     extent=cell_extent(codec))

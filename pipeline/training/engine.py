@@ -2,12 +2,13 @@
 
 import time
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from timm.optim import create_optimizer_v2
-from timm.scheduler import CosineLRScheduler
+from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler
+from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
@@ -69,16 +70,12 @@ class Trainer:
         epochs, faces = self.schedule.epochs, min(self.schedule.batch_size, len(train_rows))
         loader = train_loader(batches, train_rows, batch_size=faces, seed=self.seed, workers=self.runtime.workers,
                               distributed=self.distributed)
-        scheduler = CosineLRScheduler(
-            self.optimizer, t_initial=epochs * len(loader), warmup_t=round(self.schedule.warmup_epochs * len(loader)),
-            warmup_lr_init=self.schedule.lr / 100, t_in_epochs=False,
-        )
         history = self._resume(resume)
         for epoch in range(len(history), epochs):
             if _stalled(history, self.schedule.patience):
                 break
             start = time.perf_counter()
-            train_loss = self.train_one_epoch(loader, scheduler, epoch)
+            train_loss = self.train_one_epoch(loader, epoch)
             seconds = time.perf_counter() - start
             due = (epoch + 1) % self.validate_every == 0 or epoch + 1 == epochs
             scores = self.evaluate(val_rows) if due else dict.fromkeys(VALIDATION, np.nan)
@@ -90,16 +87,18 @@ class Trainer:
                 tqdm.write(describe(self.label, row))
         return self.average.module, history
 
-    def train_one_epoch(self, loader: DataLoader, scheduler: CosineLRScheduler, epoch: int) -> float:
+    def train_one_epoch(self, loader: DataLoader, epoch: int) -> float:
         """Go through the loader once and return the mean loss."""
         torch.manual_seed(self.seed * 10_007 + epoch + 1_000_003 * self.distributed.rank)  # for dropout
         cast(EpochSampler, loader.sampler).epoch = epoch
         self.network.set_training(freeze_backbone=epoch < self.schedule.freeze_epochs)
         network, total = self.distributed.data_parallel(self.network), torch.zeros((), device=self.runtime.device)
+        phase = self.schedule.phase(epoch)
+        scheduler = build_scheduler(self.optimizer, self.schedule, epochs=len(phase), steps=len(loader))
         title = f"{self.label} epoch {epoch + 1}/{self.schedule.epochs}"
         for step, batch in enumerate(tqdm(loader, title, leave=False, disable=not self.distributed.is_main)):
             update = epoch * len(loader) + step
-            scheduler.step_update(update)
+            scheduler.step_update(update - phase.start * len(loader))
             value = self.batch_loss(network, batch)
             self.scaler.scale(value).backward()
             if self.schedule.grad_clip is not None:
@@ -148,6 +147,17 @@ class Trainer:
             part.load_state_dict(state[name])
         tqdm.write(f"going on after epoch {len(state['history'])}")
         return state["history"]
+
+
+def build_scheduler(optimizer: torch.optim.Optimizer, schedule: Schedule, *, epochs: int, steps: int) -> Scheduler:
+    """Build the schedule of the learning rate over `epochs` epochs of `steps` steps, counted from 0.
+
+    The rate grows linearly from a hundredth, then falls to 0 along a cosine (Loshchilov & Hutter, ICLR 2017) or stays.
+    """
+    warmup: dict[str, Any] = {"warmup_t": round(schedule.warmup_epochs * steps), "warmup_lr_init": schedule.lr / 100}
+    if schedule.schedule == "constant":
+        return MultiStepLRScheduler(optimizer, decay_t=[], t_in_epochs=False, **warmup)
+    return CosineLRScheduler(optimizer, t_initial=epochs * steps, t_in_epochs=False, **warmup)
 
 
 def describe(label: str, row: dict) -> str:

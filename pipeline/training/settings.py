@@ -16,7 +16,8 @@ class Schedule:
 
     epochs: Count  # passes over the faces
     batch_size: Count  # faces a step
-    lr: Positive  # the highest learning rate, after the warm-up; then it falls to 0 along a cosine
+    lr: Positive  # the highest learning rate, after the warm-up
+    schedule: Literal["cosine", "constant"]  # of the rate after the warm-up: it falls to 0 along a cosine, or stays
     weight_decay: NotNegative
     warmup_epochs: NotNegative  # of linear growth; may be a fraction
     freeze_epochs: NotNegativeInteger  # first epochs that leave the backbone alone, its batch norm statistics too
@@ -24,27 +25,26 @@ class Schedule:
     ema_decay: ShareBelowOne  # of the moving average of the weights, which is kept; 0 keeps the last weights
     patience: Count | None  # validations without a better MAE after which to stop; None never stops early
 
+    def phase(self, epoch: int) -> range:
+        """The frozen epochs or those after them, whichever `epoch`, from 0, is one of; each has its own schedule."""
+        frozen = min(self.freeze_epochs, self.epochs)
+        return range(frozen) if epoch < frozen else range(frozen, self.epochs)
+
 
 @dataclass(frozen=True, kw_only=True)
-class Jitter:
-    """Random similarity transform of a face about its crop."""
+class Augmentation:
+    """Training-time augmentation.
+
+    `backend` is "albumentations" (face by face), "torch" (whole batches) or "auto", which is torch on every device:
+    also on a CPU it is the faster one (benchmarks/README.md), and it needs no worker processes.
+    """
 
     __pydantic_config__ = CHECKED
 
+    backend: Literal["auto", "albumentations", "torch"]
     rotate: Annotated[NotNegative, Field(le=180)]  # largest angle in degrees, either way
     scale: ShareBelowOne  # largest enlargement; 0.2 draws the factor between 1/1.2 and 1.2
     shift: Share  # largest shift, in sides of the input
-
-
-@dataclass(frozen=True, kw_only=True)
-class Augmentation(Jitter):
-    """Training-time augmentation.
-
-    `backend` is "albumentations" (face by face), "torch" (whole batches) or "auto", which is torch: on one core twice
-    as fast at 96 pixels, as fast at 128, and without worker processes.
-    """
-
-    backend: Literal["auto", "albumentations", "torch"]
     flip: Share  # probability of mirroring
     brightness: Share  # largest change, as a share
     contrast: Share

@@ -160,9 +160,10 @@ def test_write_report_shows_every_picture_and_table(run: Path) -> None:
         model = params.models[like]
         description = {"network": model.network.model_dump(), "codec": model.codec.model_dump(),
                        "num_points": 2, "channels": 1, "size": 32}
-        folder, store = run / "runs" / name / "fold4", results.train if name == "a" else replace(results.train)
+        folder = run / "runs" / name / "fold4"
         save_model(folder, build_model(**description)[0], description)
-        members[name] = Member(run=folder, store=store, augmentation=params.augment)
+        augmentation = params.augment if name == "a" else replace(params.augment, flip=0.0)
+        members[name] = Member(run=folder, store=results.train, augmentation=augmentation)
     (run / "reports" / "pictures").mkdir(parents=True)
     (run / "reports" / "pictures" / "of-a-model-that-is-gone.png").touch()
     write_report(run / "reports", results, metrics, load_history(Paths(root=run), ["a", "b"], [4, 1]), SKELETON,

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pipeline.common.errors import UserError
-from pipeline.models.codecs import CODECS, Heatmap, Regression, SimCC
+from pipeline.models.codecs import CODECS, Heatmap, Regression, Sigmoid, SimCC
 from pipeline.models.losses import build_loss
 
 CASES = [(name, codec) for codec in CODECS.values() for name in codec.losses]
@@ -50,6 +50,10 @@ def test_losses_by_hand_have_golden_values():
     assert build_loss(Regression, "smooth_l1", beta=0.5)(output, wanted, mask) == pytest.approx((1 - 0.25) / 2)
     logits, share = torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 0.25)
     assert build_loss(Heatmap, "cross_entropy")(logits, share, mask) == pytest.approx(1.3862944)  # ln 4
+    # sigmoids 1/2, 3/4, 3/4, 1/4: ln 2 − ln 3/4 − (ln 3/4 + ln 1/4)/2 − ln 3/4 = 2.1054996, over four cells
+    logits = torch.tensor([[[[0.0, 1.0986123], [1.0986123, -1.0986123]]]])  # ln 3
+    heights = torch.tensor([[[[0.5, 1.0], [0.5, 0.0]]]])
+    assert build_loss(Sigmoid, "binary_cross_entropy")(logits, heights, mask) == pytest.approx(0.5263749)
     by_axis = torch.tensor([[[[1.0, 0, 0, 0], [0.5, 0.5, 0, 0]]]])
     assert build_loss(SimCC, "axis_cross_entropy")(torch.zeros(1, 1, 2, 4), by_axis, mask) == pytest.approx(2.7725887)
 

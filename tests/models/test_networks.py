@@ -16,8 +16,9 @@ RESNET = {"name": "resnet", "backbone": "resnet10t", "pretrained": False, "width
 UNET = {"name": "unet", "backbone": "resnet10t", "pretrained": False, "width": 1.0, "decoder_channels": [32, 32, 32],
         "upsample": "nearest"}
 PLAIN = UNET | {"backbone": "plain", "width": 0.125, "decoder_channels": [64, 32, 16, 8], "upsample": "transposed"}
-SIMPLENET = {"name": "simplenet", "channels": [8, 16, 32, 64], "hidden": [64, 32], "dropout": 0.1}
-SMALLCNN = {"name": "smallcnn", "channels": [12, 24, 32], "kernels": [7, 5, 3], "hidden": 64}
+SIMPLENET = {"name": "simplenet", "channels": [8, 16, 32, 64], "kernels": [3, 3, 3, 3], "padding": [1, 1, 1, 1],
+             "hidden": [64, 32], "dropout": 0.1}
+SMALLCNN = {"name": "smallcnn", "channels": [12, 24, 32], "kernels": [7, 5, 3], "pools": [2, 2, 2], "hidden": 64}
 REGRESSION = {"name": "regression"}
 SIMCC = {"name": "simcc", "bins": 2, "sigma": 1.5, "padding": 4.0}
 HEATMAP = {"name": "heatmap", "sigma": 1.0, "padding": 4.0, "decoder": "window"}
@@ -30,9 +31,10 @@ NETWORKS = [
     (UNET | {"backbone": "tf_efficientnet_lite0"}, HEATMAP), (UNET | {"backbone": "resnet18", "width": 0.25}, HEATMAP),
     (UNET | {"upsample": "transposed"}, HEATMAP), (PLAIN, HEATMAP | {"sigma": 2.5, "padding": 2.0}),
     (PLAIN | {"decoder_channels": [32, 16]}, HEATMAP | {"name": "gaussian", "padding": 0.0, "decoder": "argmax"}),
-    (SIMPLENET, REGRESSION), (SIMPLENET | {"channels": [8, 8]}, REGRESSION),
+    (UNET | {"decoder_channels": [32, 16]}, HEATMAP | {"name": "sigmoid"}),
+    (SIMPLENET, REGRESSION), (SIMPLENET | {"channels": [8, 8], "kernels": [5, 2], "padding": [0, 1]}, REGRESSION),
     (SMALLCNN, REGRESSION), (SMALLCNN | {"kernels": [10, 7, 5]}, REGRESSION),
-    (SMALLCNN | {"channels": [8] * 6, "kernels": [5, 3, 2, 2, 3, 1]}, REGRESSION),
+    (SMALLCNN | {"channels": [8] * 6, "kernels": [5, 3, 2, 2, 3, 1], "pools": [2, 1, 3, 2, 1, 2]}, REGRESSION),
 ]
 names = [f"{network['name']}-{network.get('backbone', '')}-{codec['name']}" for network, codec in NETWORKS]
 
@@ -80,7 +82,8 @@ OVERFIT += [(network, REGRESSION, loss) for network in (SIMPLENET | {"dropout": 
 OVERFIT += [(RESNET | TINY | {"head": "maps"}, SIMCC, "axis_cross_entropy")]
 SHALLOW = PLAIN | {"width": 0.25, "decoder_channels": [32, 16, 16]}  # sees nothing beyond the crop at full resolution
 OVERFIT += [(SHALLOW, HEATMAP | {"padding": 0.0}, "cross_entropy"),
-            (SHALLOW, HEATMAP | {"name": "gaussian", "padding": 0.0, "sigma": 2.5}, "mse")]
+            (SHALLOW, HEATMAP | {"name": "gaussian", "padding": 0.0, "sigma": 2.5}, "mse"),
+            (SHALLOW, HEATMAP | {"name": "sigmoid", "padding": 0.0, "sigma": 2.5}, "binary_cross_entropy")]
 OVERFIT += [(UNET | TINY, HEATMAP, "cross_entropy"), (UNET | TINY, HEATMAP | {"name": "gaussian"}, "mse")]
 overfit_names = [f"{network['name']}-{codec['name']}-{loss}" for network, codec, loss in OVERFIT]
 
@@ -108,7 +111,18 @@ def test_network_overfitted_to_one_batch_finds_its_points(network, codec, loss):
         optimizer.step()
         schedule.step()
     error = (target.decode(model(images)) - points).abs()
-    assert error.max() < (1.5 if codec["name"] == "gaussian" else 1.0)
+    assert error.max() < (1.5 if codec["name"] in ("gaussian", "sigmoid") else 1.0)
+
+
+def test_simplenet_starts_with_xavier_weights_in_its_fully_connected_layers_only():
+    """Uniform up to √(6 / (inputs + outputs)); the convolutions up to torch's 1 / √inputs."""
+    torch.manual_seed(0)
+    model, _ = build_model(SIMPLENET, REGRESSION, num_points=68, channels=1, size=64)
+    linear = {64 * 4 * 4: 64, 64: 32, 32: 2 * 68}
+    found = {part.in_features: part.weight.abs().max().item() for part in model.head if hasattr(part, "in_features")}
+    assert found == pytest.approx({i: (6 / (i + o)) ** 0.5 for i, o in linear.items()}, rel=0.01)
+    largest = [block[0].weight.abs().max().item() for block in model.backbone[1:]]
+    assert largest == pytest.approx([(channels * 9) ** -0.5 for channels in (8, 16, 32)], rel=0.01)
 
 
 def test_resnet_flattened_features_do_not_fit_simcc():
@@ -207,10 +221,14 @@ def test_backbone_broken_weights_file_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("network", "codec", "message"),
     [
-        (RESNET, HEATMAP, "its codec must be regression"), (UNET, REGRESSION, "its codec must be heatmap or gaussian"),
+        (RESNET, HEATMAP, "its codec must be regression"),
+        (UNET, REGRESSION, "its codec must be heatmap or gaussian or sigmoid"),
         (SMALLCNN, HEATMAP, "its codec must be regression"),
         (SMALLCNN | {"kernels": [3] * 4}, REGRESSION, "one for each convolution"),
-        (SIMPLENET | {"channels": [8] * 7}, REGRESSION, "too small for so many max pools"),
+        (SMALLCNN | {"pools": [2, 2]}, REGRESSION, r"network.pools has 2 entries and network.channels 3"),
+        (SIMPLENET | {"padding": [1]}, REGRESSION, r"network.padding has 1 entries and network.channels 4"),
+        (SIMPLENET | {"channels": [8] * 7, "kernels": [3] * 7, "padding": [1] * 7}, REGRESSION,
+         "too small for so many max pools"),
         (PLAIN | {"pretrained": True}, HEATMAP, "no weights for the plain encoder"),
         (UNET, HEATMAP | {"padding": 9.0}, "at most 8"),
         (UNET | {"decoder_channels": [8] * 5}, HEATMAP, "decoder_channels has 5 entries"),

@@ -196,7 +196,7 @@ def test_two_stage_cascade_runs_all_stages(inside, monkeypatch):
     params = YAML(typ="safe", pure=True).load(Path("params.yaml"))
     params["train"]["models"] = ["resnet"]
     params["align"] = {"locator": ["resnet"], "models": ["unet"], "size": 48, "margin": 1.4, "padding": 1.25}
-    params["models"]["unet"]["jitter"] = {"rotate": 5.0, "scale": 0.05, "shift": 0.01}
+    params["models"]["unet"]["augment"] = {"rotate": 5.0, "scale": 0.05, "shift": 0.01}
     YAML().dump(params, Path("params.yaml"))
     result = run("train", "--model", "unet", "--fold", 0)
     assert result.exit_code == 1 and "data/aligned/train: no crops here; run `dvc repro align`" in result.output

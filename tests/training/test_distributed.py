@@ -14,7 +14,7 @@ from pipeline.common.errors import UserError
 from pipeline.training.distributed import Distributed
 
 ROOT = Path(__file__).parents[2]
-SMALL = {"name": "smallcnn", "channels": [8, 16, 16], "kernels": [7, 5, 3], "hidden": 64}
+SMALL = {"name": "smallcnn", "channels": [8, 16, 16], "kernels": [7, 5, 3], "pools": [2, 2, 2], "hidden": 64}
 
 
 def test_shards_of_all_ranks_cover_the_batch_once():

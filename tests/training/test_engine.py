@@ -23,8 +23,8 @@ from pipeline.training.settings import Augmentation, Schedule
 POINTS = SKELETONS["ibug68"]
 NETWORK = {"name": "resnet", "backbone": "resnet10t",
            "pretrained": False, "width": 0.25, "stem": "sum", "head": "average", "dropout": 0.2}
-SCHEDULE = {"epochs": 4, "batch_size": 8, "lr": 2e-3, "weight_decay": 0.05, "warmup_epochs": 1.0, "freeze_epochs": 0,
-            "grad_clip": 5.0, "ema_decay": 0.9, "patience": None}
+SCHEDULE = {"epochs": 4, "batch_size": 8, "lr": 2e-3, "schedule": "cosine", "weight_decay": 0.05, "warmup_epochs": 1.0,
+            "freeze_epochs": 0, "grad_clip": 5.0, "ema_decay": 0.9, "patience": None}
 AUGMENT = {"rotate": 30.0, "scale": 0.2, "shift": 0.05, "flip": 0.5, "brightness": 0.3, "contrast": 0.3, "blur": 0.2,
            "noise": 0.2, "dropout": 0.3}
 FLOAT32 = Runtime(device=torch.device("cpu"), dtype=torch.float32)
@@ -84,9 +84,10 @@ class Killed(BaseException):
     pass
 
 
-def test_training_interrupted_and_resumed_equals_uninterrupted(store, tmp_path, monkeypatch):
-    """Killed in the third epoch; the epochs before it are kept."""
-    uninterrupted, history = train(store, ResumeState(tmp_path, "a"))
+@pytest.mark.parametrize("freeze_epochs", [0, 2])
+def test_training_interrupted_and_resumed_equals_uninterrupted(store, tmp_path, monkeypatch, freeze_epochs):
+    """Killed in the third epoch, where the rate starts anew; the epochs before it are kept."""
+    uninterrupted, history = train(store, ResumeState(tmp_path, "a"), freeze_epochs=freeze_epochs)
     steps, real = [], Trainer.batch_loss
 
     def dying(*args):
@@ -97,12 +98,36 @@ def test_training_interrupted_and_resumed_equals_uninterrupted(store, tmp_path, 
 
     monkeypatch.setattr(Trainer, "batch_loss", dying)
     with pytest.raises(Killed):
-        train(store, ResumeState(tmp_path, "b"))
+        train(store, ResumeState(tmp_path, "b"), freeze_epochs=freeze_epochs)
     monkeypatch.setattr(Trainer, "batch_loss", real)
     assert len(ResumeState(tmp_path, "b").load()["history"]) == 2
-    resumed, again = train(store, ResumeState(tmp_path, "b"))
+    resumed, again = train(store, ResumeState(tmp_path, "b"), freeze_epochs=freeze_epochs)
     assert same(uninterrupted, resumed)
     assert results(history) == results(again)
+
+
+# Shares of the highest rate, two steps an epoch. A cosine of n steps is (1 + cos(π·t/n)) / 2 at step t; a warm-up of
+# two steps starts at 0.01 and is at 0.01 + 0.99/2 = 0.505 in the middle.
+@pytest.mark.parametrize(("schedule", "shares"), [
+    ({"schedule": "constant", "epochs": 3, "warmup_epochs": 0.0}, [1] * 6),
+    ({"schedule": "constant", "epochs": 2, "warmup_epochs": 1.0}, [0.01, 0.505, 1, 1]),
+    ({"schedule": "constant", "epochs": 4, "warmup_epochs": 1.0, "freeze_epochs": 2}, [0.01, 0.505, 1, 1] * 2),
+    ({"schedule": "cosine", "epochs": 2, "warmup_epochs": 0.0}, [1, 0.853553, 0.5, 0.146447]),
+    ({"schedule": "cosine", "epochs": 2, "warmup_epochs": 1.0}, [0.01, 0.505, 0.5, 0.146447]),
+    ({"schedule": "cosine", "epochs": 3, "warmup_epochs": 0.0, "freeze_epochs": 1},
+     [1, 0.5, 1, 0.853553, 0.5, 0.146447]),
+    ({"schedule": "cosine", "epochs": 1, "warmup_epochs": 0.0, "freeze_epochs": 3}, [1, 0.5]),
+])
+def test_learning_rate_of_each_step_follows_the_schedule(store, tmp_path, monkeypatch, schedule, shares):
+    rates, real = [], Trainer.batch_loss
+
+    def recording(trainer, *args):
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        return real(trainer, *args)
+
+    monkeypatch.setattr(Trainer, "batch_loss", recording)
+    train(store, ResumeState(tmp_path, "a"), lr=2e-3, **schedule)
+    assert rates == pytest.approx([2e-3 * share for share in shares], rel=1e-5)
 
 
 def test_training_15_epochs_lowers_the_error(store, tmp_path):
