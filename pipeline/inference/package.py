@@ -66,10 +66,11 @@ class Manifest(Part):
     """An `Annotator`, but for its arrays and networks.
 
     `weights` are those of the blend, `shape` is whether it has a correction. A device is "auto" but for the CPU, which
-    every machine has.
+    every machine has. `about` is for people.
     """
 
     format: Literal[1]
+    about: str
     skeleton: Points
     geometry: CropGeometry
     cascade: Upright | None
@@ -93,11 +94,12 @@ class Manifest(Part):
         return reference | ({"weights": (size, size), "offset": (size,)} if self.shape else {})
 
 
-def write_package(folder: Path, annotator: Annotator, device: str, precision: str) -> list[str]:
+def write_package(folder: Path, annotator: Annotator, device: str, precision: str, about: str) -> list[str]:
     """Write an annotator; return the files. A package that is there is replaced.
 
     Args:
         device, precision: see `make_runtime`; "auto" is that of the machine that annotates, and so is any GPU.
+        about: what people should know of the data and their licence.
 
     Raises:
         UserError: `folder` is there and is no package; a network is missing or does not fit.
@@ -106,7 +108,8 @@ def write_package(folder: Path, annotator: Annotator, device: str, precision: st
     if folder.exists() and not (folder / MANIFEST).is_file():
         raise UserError(f"{folder}: is there and is no package; choose another --out")
     manifest = Manifest.model_validate({
-        "format": 1, "skeleton": _describe(annotator.skeleton), "geometry": asdict(annotator.geometry),
+        "format": 1, "about": about,
+        "skeleton": describe_skeleton(annotator.skeleton), "geometry": asdict(annotator.geometry),
         "cascade": cascade and {"models": list(cascade.models), "locator": cascade.locator,
                                 "folds": _names(cascade.runs), "geometry": asdict(cascade.geometry)},
         "members": {model: _names(runs) for model, runs in annotator.members.items()},
@@ -139,7 +142,7 @@ def load_package(folder: Path) -> Annotator:
         skeleton = make_skeleton(**manifest.skeleton.model_dump())
         if manifest.weights is not None and len(manifest.weights) != len(manifest.members):
             raise ValueError(f"{len(manifest.weights)} weights of {len(manifest.members)} models")
-    except (OSError, ValueError, RecursionError, SafetensorError, UserError) as error:
+    except (OSError, ValueError, TypeError, RecursionError, SafetensorError, UserError) as error:
         raise UserError(f"{folder}: not a whole package ({_reason(error)}); copy it again, or write it again by "
                         "`python -m stages.package`") from None
     cascade, shape = None, None
@@ -157,7 +160,7 @@ def load_package(folder: Path) -> Annotator:
     )
 
 
-def _describe(skeleton: Skeleton) -> dict:
+def describe_skeleton(skeleton: Skeleton) -> dict:
     """Find the arguments from which `make_skeleton` builds a skeleton."""
     flip = skeleton.flip.tolist()
     return {

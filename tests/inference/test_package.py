@@ -6,15 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 from ruamel.yaml import YAML
 from safetensors.numpy import load_file, save_file
 
 from pipeline.common.errors import UserError
 from pipeline.data.align import save_reference
 from pipeline.data.annotations import dlib_xml
-from pipeline.inference.package import ARRAYS, MANIFEST, _describe, _digest, load_package
+from pipeline.inference.package import ARRAYS, MANIFEST, describe_skeleton, load_package
 from pipeline.inference.shape import ShapeCorrection
 from pipeline.keypoints.skeleton import SKELETONS, make_skeleton
+from pipeline.models.checkpoint import fingerprint
 from tests.conftest import run, succeed
 
 
@@ -46,7 +49,7 @@ def packed(finished, tmp_path_factory):
     out = tmp_path_factory.mktemp("packed") / "package"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(finished)
-        assert "resnet, unet; 14 files" in succeed("package", "--out", out)
+        assert "resnet, unet; 14 files" in succeed("package", "--out", out, "--about", "not for trade")
     return out
 
 
@@ -82,7 +85,7 @@ def reseal(package, change):
     contents = json.loads((package / MANIFEST).read_text())["contents"]
     names = sorted(path.relative_to(package).as_posix() for path in package.rglob("model.*"))
     change(contents)
-    digest = _digest(contents, [package / name for name in [ARRAYS, *names]])
+    digest = fingerprint(json.dumps(contents), *(package / name for name in [ARRAYS, *names]))
     (package / MANIFEST).write_text(json.dumps({"digest": digest, "contents": contents}))
 
 
@@ -110,6 +113,7 @@ def test_annotate_from_package_in_empty_folder_gives_same_bits(finished, tmp_pat
 
 def test_package_holds_json_and_safetensors_without_paths(packed):
     files = [path for path in packed.rglob("*") if path.is_file()]
+    assert json.loads((packed / MANIFEST).read_text())["contents"]["about"] == "not for trade"
     assert len(files) == 14 and {path.suffix for path in files} == {".json", ".safetensors"}
     for path in files:
         assert not any(other in path.read_bytes() for other in (b"/secret", b"runs/", str(packed.parent).encode()))
@@ -226,6 +230,13 @@ def test_annotate_from_package_with_other_arrays_is_refused(package, finished, f
     assert ARRAYS in refused(package, finished)
 
 
+def test_annotate_from_package_with_arrays_that_numpy_lacks_is_refused(package, finished):
+    arrays = {name: torch.from_numpy(array).bfloat16() for name, array in load_file(package / ARRAYS).items()}
+    safetensors.torch.save_file(arrays, package / ARRAYS)
+    reseal(package, lambda contents: None)
+    assert "not a whole package" in refused(package, finished)
+
+
 @pytest.mark.parametrize("name", ["runs", "runs/unet/fold0", "runs/unet/fold0/model.json", ARRAYS, MANIFEST])
 def test_annotate_from_package_with_link_out_of_it_is_refused(package, finished, name):
     outside = shutil.move(package / name, package.parent / "outside")
@@ -247,7 +258,7 @@ def test_load_package_no_folder_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("name", SKELETONS)
 def test_skeleton_described_is_built_again(name):
-    found = make_skeleton(**_describe(SKELETONS[name]))
+    found = make_skeleton(**describe_skeleton(SKELETONS[name]))
     assert found.flip.tolist() == SKELETONS[name].flip.tolist()
     assert all(getattr(found, field) == getattr(SKELETONS[name], field)
                for field in ("name", "eyes", "edges", "regions", "names"))
