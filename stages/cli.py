@@ -11,6 +11,7 @@ from pipeline.common.errors import UserError
 from pipeline.common.paths import Paths
 
 if TYPE_CHECKING:
+    from pipeline.inference.annotate import Annotator
     from pipeline.params import Params
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -21,6 +22,30 @@ PATHS = Paths()
 def crops_folder(params: "Params", model: str) -> Path:
     """Choose the crops that a model sees."""
     return PATHS.aligned if model in params.align.models else PATHS.crops
+
+
+def trained_annotator(params: "Params", model: str | None = None, fold: int | None = None) -> "Annotator":
+    """Gather what is trained in this folder: the ensemble, or only one model or one fold of it."""
+    from pipeline.data.align import load_reference
+    from pipeline.inference.annotate import Annotator, Cascade, choose_members
+    from pipeline.models.device import make_runtime
+
+    if model is not None:
+        params.model(model)
+    if fold is not None:
+        params.fold(fold)
+    members, blend = choose_members(PATHS, params.members, params.split.folds, model=model, fold=fold)
+    cascade, align = None, params.align
+    if set(members) & set(align.models):
+        cascade = Cascade(
+            models=align.models, locator=align.locator[0],
+            runs=[PATHS.run(align.locator[0], one) for one in params.split.folds],
+            reference=load_reference(PATHS.aligned), geometry=params.aligned_crop(),
+        )
+    return Annotator(
+        members=members, blend=blend, skeleton=params.data.skeleton, geometry=params.crop, cascade=cascade,
+        runtime=make_runtime(params.train.device, params.train.precision), tta=params.predict,
+    )
 
 
 params_option = click.option(

@@ -77,15 +77,20 @@ def load_predictor(run: Path, *stores: CropStore, flip_indices: np.ndarray, runt
     A UserError says that it is missing, or was trained on other sizes, colours or numbers of points.
     """
     network, codec, description = load_model(run)
-    size, channels, num_points = (description[name] for name in ("size", "channels", "num_points"))
     for store in stores:
-        if (size, channels) != (store.size, store.channels):
-            raise UserError(f"{run}: trained on other crops: of {size} pixels and {channels} channels, but these have "
-                            f"{store.size} and {store.channels}; train it again or use its params")
-    if num_points != len(flip_indices):
-        raise UserError(f"{run}: trained on {num_points} points, data.skeleton has {len(flip_indices)}; train it "
-                        "again or use its params")
+        check_fit(run, description, size=store.size, channels=store.channels, num_points=len(flip_indices))
     return Predictor(network=network, codec=codec, flip_indices=flip_indices, runtime=runtime, tta=tta)
+
+
+def check_fit(run: Path, description: dict, *, size: int, channels: int, num_points: int) -> None:
+    """Raise a UserError where the model of a run folder was trained on other sizes, colours or numbers of points."""
+    if (description["size"], description["channels"]) != (size, channels):
+        raise UserError(f"{run}: trained on other crops: of {description['size']} pixels and "
+                        f"{description['channels']} channels, but these have {size} and {channels}; train it again or "
+                        "use its params")
+    if description["num_points"] != num_points:
+        raise UserError(f"{run}: trained on {description['num_points']} points, data.skeleton has {num_points}; train "
+                        "it again or use its params")
 
 
 def predict_fold(

@@ -53,7 +53,8 @@ class ShapeCorrection:
     def apply(self, points: np.ndarray) -> np.ndarray:
         """Add the correction to points (N, K, 2)."""
         shape, size = normalize_shape(points.astype(np.float64))
-        return points + (shape @ self.weights.T + self.offset).reshape(points.shape) * size[:, None, None]
+        weights = np.ascontiguousarray(self.weights.T)  # as `fit` leaves it; layout changes last digits
+        return points + (shape @ weights + self.offset).reshape(points.shape) * size[:, None, None]
 
     def save(self, path: Path) -> None:
         """Write an npz file atomically."""

@@ -30,13 +30,13 @@ def load_model(folder: Path) -> tuple[KeypointNetwork, Codec, dict]:
         state = load_file(folder / "model.safetensors")
     except FileNotFoundError as error:
         raise UserError(f"{error.filename or folder}: no trained model here; run the train stage first") from None
-    except (json.JSONDecodeError, SafetensorError) as error:
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise UserError(f"{folder}: the model is not readable ({error}); train it again") from None
-    offline = {"pretrained": False} if "pretrained" in description["network"] else {}
     try:
+        offline = {"pretrained": False} if "pretrained" in description["network"] else {}
         network, codec = build_model(**{**description, "network": description["network"] | offline})
         network.load_state_dict(state)
-    except (TypeError, RuntimeError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{folder}: the model is of another version ({reason}); train it again") from None
     return network.eval(), codec, description

@@ -133,3 +133,11 @@ def test_save_without_correction_removes_its_file(tmp_path):
             ShapeCorrection.load(tmp_path / SHAPE)
     ensemble(truth, wrong(truth)).save(tmp_path)
     assert not (tmp_path / SHAPE).exists()
+
+
+def test_apply_does_not_depend_on_layout_of_weights():
+    rng = np.random.default_rng(6)
+    weights, points = rng.normal(size=(136, 136)), rng.normal(0, 9, (3, 68, 2))
+    found = [ShapeCorrection(weights=layout(weights), offset=np.zeros(136)).apply(points)
+             for layout in (np.ascontiguousarray, np.asfortranarray)]
+    assert np.array_equal(*found)

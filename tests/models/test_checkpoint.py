@@ -87,3 +87,12 @@ def test_load_model_of_another_version_is_an_error(tmp_path, change):
     save_model(tmp_path, model, DESCRIPTION | {"network": network})
     with pytest.raises(UserError, match=r"of another version .*train it again"):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{}", "5", '{"network": 5}', '{"network": {}, "codec": {}}', "\udcff", "[" * 100_000])
+def test_load_model_other_json_is_an_error(tmp_path, text):
+    save_model(tmp_path, build_model(**DESCRIPTION)[0], DESCRIPTION)
+    (tmp_path / "model.json").write_text(text, errors="surrogateescape")
+    with pytest.raises(UserError, match="train it again"):
+        load_model(tmp_path)

@@ -121,6 +121,8 @@ def test_train_without_model_takes_first_of_params(inside):
         (["ensemble"], "runs/unet/fold3/oof.npz", "runs/unet/fold3/oof.npz"),
         (["submit"], "ensemble/test.npz", "ensemble/test.npz"),
         (["submit"], "ensemble/oof.npz", "ensemble/oof.npz"),
+        (["package"], "ensemble/weights.json", "weights.json: no weights of an ensemble"),
+        (["package"], "runs/unet/fold3/model.json", "run the train stage first"),
         (["crop"], "data/sample/train.xml", "train.xml"),
     ],
 )
