@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from pipeline.common.errors import UserError
 from pipeline.common.files import write_text
 from pipeline.common.paths import Paths
 from pipeline.data.folds import fold_rows
@@ -37,6 +38,9 @@ def train_fold(
     """
     store, label, seed = CropStore.open(crops), f"{model}-{fold}", recipe.seed + fold
     train_rows, val_rows = fold_rows(paths.folds, fold, len(store))
+    if not np.isfinite(store.truth[train_rows]).any():
+        raise UserError(f"{crops / 'keypoints.npy'}: none of the {len(train_rows)} faces outside fold {fold} has a "
+                        "point to train on; look at data.train and data.points, then run the crop stage again")
     description: dict[str, Any] = {"network": recipe.network, "codec": recipe.codec, "num_points": skeleton.num_points,
                                    "channels": store.channels, "size": store.size}
     settings = [description, asdict(recipe), fold, runtime.device.type, str(runtime.dtype), runtime.threads,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.common.errors import UserError
 from pipeline.data.store import center_input
 from pipeline.inference.predict import Predictor
 from pipeline.inference.tta import TTA
@@ -103,6 +104,29 @@ def test_training_interrupted_and_resumed_equals_uninterrupted(store, tmp_path, 
     resumed, again = train(store, ResumeState(tmp_path, "b"))
     assert same(uninterrupted, resumed)
     assert results(history) == results(again)
+
+
+def test_training_with_a_loss_that_is_not_finite_stops_and_keeps_the_state_before(store, tmp_path, monkeypatch):
+    real, steps = Trainer.batch_loss, []
+
+    def spoilt(*args):
+        steps.append(1)
+        return real(*args) * (torch.inf if len(steps) == 4 else 1)  # two batches an epoch
+
+    monkeypatch.setattr(Trainer, "batch_loss", spoilt)
+    sampler = EpochSampler(np.arange(16), 8, seed=0)
+    sampler.epoch = 1
+    faces = ", ".join(map(str, [*sampler][1][1]))
+    with pytest.raises(UserError, match=f"loss is inf in epoch 2, step 2, of faces {faces}; lower the model's lr"):
+        train(store, ResumeState(tmp_path, "a"))
+    state = ResumeState(tmp_path, "a").load()
+    assert len(state["history"]) == 1
+    assert all(value.isfinite().all() for value in state["network"].values())
+
+
+def test_training_whose_last_step_diverges_fails_in_validation(store, tmp_path):
+    with pytest.raises(UserError, match="validation loss is (nan|inf) after epoch 1"):
+        train(store, ResumeState(tmp_path, "a"), epochs=1, batch_size=16, warmup_epochs=0.0, lr=1e30, ema_decay=0.0)
 
 
 def test_training_15_epochs_lowers_the_error(store, tmp_path):

@@ -19,7 +19,7 @@ from pipeline.inference.predictions import Predictions
 from pipeline.inference.tta import TTA
 from pipeline.keypoints import geometry
 from pipeline.keypoints.skeleton import SKELETONS
-from pipeline.models.checkpoint import load_model
+from pipeline.models.checkpoint import load_model, save_model
 from pipeline.models.device import make_runtime, to_images
 from pipeline.params import load_params
 from pipeline.training.settings import Augmentation
@@ -96,3 +96,24 @@ def test_mean_points_of_a_point_that_no_face_has_is_the_middle(paths: Paths) -> 
     np.save(paths.crops / "train" / "keypoints.npy", np.full((24, 1, 2), np.nan, np.float32))
     store = CropStore.open(paths.crops / "train")
     np.testing.assert_array_equal(mean_points(store, np.arange(24)), [[15.5, 15.5]])
+
+
+def test_train_fold_without_any_point_outside_the_fold_is_an_error(paths: Paths) -> None:
+    points = np.load(paths.crops / "train" / "keypoints.npy")
+    points[0::2] = np.nan
+    np.save(paths.crops / "train" / "keypoints.npy", points)
+    with pytest.raises(UserError, match=r"keypoints\.npy: none of the 12 faces outside fold 1 has a point"):
+        train_nose(paths)
+    assert not paths.run("nose", 1).exists()
+
+
+def test_predict_fold_with_points_that_are_not_finite_writes_nothing(paths: Paths) -> None:
+    run = train_nose(paths)
+    network, _, description = load_model(run)
+    with torch.no_grad():
+        next(network.parameters()).fill_(np.nan)
+    save_model(run, network, description)
+    with pytest.raises(UserError, match=r"oof\.npz: 12 of 12 faces .* not finite, the first is face 1"):
+        predict_fold(paths, paths.crops, "nose", 1, flip_indices=NOSE.flip, tta=TTA(batch_size=8),
+                     runtime=make_runtime("cpu", "float32"))
+    assert not list(run.glob("*.npz"))
