@@ -30,7 +30,11 @@ class Images:
         pixels = self.read(image, "grey")
         if pixels is not None:
             return float(pixels.shape[1]), float(pixels.shape[0]), ""
-        return np.nan, np.nan, "unreadable" if (self.root / image).is_file() else "missing"
+        return np.nan, np.nan, self.reason(image)
+
+    def reason(self, image: str) -> str:
+        """Say why there is no readable image: "unreadable" or "missing"."""
+        return "unreadable" if (self.root / image).is_file() else "missing"
 
     def sizes(self, images: Sequence[str], jobs: int = -1) -> tuple[np.ndarray, list[str]]:
         """Measure N images, each different one once, by `jobs` threads: (N, 2) float64, and N reasons, see `look`."""
