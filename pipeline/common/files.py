@@ -1,4 +1,4 @@
-"""Atomic files: each is written under a temporary name and renamed."""
+"""Atomic files: each is written under a temporary name, flushed to the disk and renamed."""
 
 import os
 import shutil
@@ -24,11 +24,25 @@ def atomic_path(path: Path) -> Iterator[Path]:
     _remove(partial)  # left by a process that was killed
     try:
         yield partial
+        for written in [*partial.rglob("*"), partial] if partial.is_dir() else [partial]:
+            _sync(written)
         if partial.is_dir():
             _remove(path)
         os.replace(partial, path)
+        _sync(path.parent)
     finally:
         _remove(partial)
+
+
+def _sync(path: Path) -> None:
+    """Flush a file or folder to the disk, so that a power cut leaves the old one or the new one, whole (fsync(2))."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows cannot
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -3,11 +3,13 @@
 import hashlib
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from tqdm import tqdm
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import atomic_path, write_text
@@ -64,8 +66,21 @@ class ResumeState:
             torch.save(state, path)
 
     def load(self) -> dict | None:
-        """Read the saved state; None where there is none."""
-        return torch.load(self.path, weights_only=True, map_location="cpu") if self.path.is_file() else None
+        """Read the saved state; None where there is none, or a broken one, which is set aside."""
+        if not self.path.is_file():
+            return None
+        try:
+            return torch.load(self.path, weights_only=True, map_location="cpu")
+        except Exception as error:  # an empty or broken file raises whatever its bytes make of it
+            self.set_aside(error)
+            return None
+
+    def set_aside(self, error: Exception) -> None:
+        """Rename a state that cannot be used, and say so in a line."""
+        aside, reason = self.path.with_suffix(".broken"), " ".join(f"{type(error).__name__}: {error}".split())[:120]
+        with suppress(FileNotFoundError):  # another rank was first
+            self.path.replace(aside)
+        tqdm.write(f"{self.path}: not a state of this training ({reason}); set aside as {aside.name}, starting anew")
 
     def remove(self) -> None:
         """Delete the state."""

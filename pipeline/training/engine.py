@@ -1,6 +1,7 @@
 """Training loop, resumable after any whole epoch."""
 
 import time
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import cast
 
@@ -152,12 +153,20 @@ class Trainer:
         return dict(zip(VALIDATION, (float(total / count) if count else np.nan for total, count in sums), strict=True))
 
     def _resume(self, resume: ResumeState) -> list[dict]:
-        """Load the saved state, if there is one, and return its history."""
+        """Load the saved state and return its history; without a state that fits, leave all parts as they are."""
         state = resume.load()
         if state is None:
             return []
-        for name, part in self.parts.items():
-            part.load_state_dict(state[name])
+        start = deepcopy({name: part.state_dict() for name, part in self.parts.items()})
+        try:
+            for name, part in self.parts.items():
+                part.load_state_dict(state[name])
+            _stalled(state["history"], self.schedule.patience)
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            for name, part in self.parts.items():  # some may have been loaded, wholly or in part
+                part.load_state_dict(start[name])
+            resume.set_aside(error)
+            return []
         tqdm.write(f"going on after epoch {len(state['history'])}")
         return state["history"]
 

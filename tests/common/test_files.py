@@ -1,5 +1,6 @@
 """Atomic files and folders, and arrays that are read back or refused."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,25 @@ def test_atomic_path_of_a_folder_replaces_what_was_there(tmp_path: Path) -> None
             assert not (path / name).exists()
     assert [file.name for file in path.iterdir()] == ["two"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_atomic_path_flushes_to_the_disk_around_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is renamed is on the disk before it, the folder that has its name after it."""
+    calls, sync, replace = [], os.fsync, os.replace
+
+    def name(descriptor: int) -> str:
+        paths = [tmp_path, *tmp_path.rglob("*")]
+        return next(str(path) for path in paths if os.path.samestat(path.stat(), os.fstat(descriptor)))
+
+    monkeypatch.setattr(os, "fsync", lambda descriptor: calls.append(name(descriptor)) or sync(descriptor))
+    monkeypatch.setattr(os, "replace", lambda *paths: calls.append("rename") or replace(*paths))
+    write_text(tmp_path / "a.txt", "new")
+    with atomic_path(tmp_path / "folder") as partial:
+        (partial / "below").mkdir(parents=True)
+        (partial / "below" / "b.txt").write_text("b")
+    folder = f"{tmp_path}/folder.partial"
+    assert calls == [f"{tmp_path}/a.txt.partial", "rename", f"{tmp_path}",
+                     f"{folder}/below", f"{folder}/below/b.txt", folder, "rename", f"{tmp_path}"]
 
 
 def test_read_arrays_returns_what_was_written(tmp_path: Path) -> None:

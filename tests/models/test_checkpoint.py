@@ -39,11 +39,25 @@ def test_resume_state_crash_while_saving_keeps_the_one_before(tmp_path, monkeypa
     assert resume.load() == {"epoch": 1}
 
 
-def test_resume_state_with_code_is_not_unpickled(tmp_path):
+def test_resume_state_with_code_is_not_unpickled(tmp_path, capsys):
     resume = ResumeState(tmp_path, "key")
     resume.save({"code": DangerousOnLoad()})
-    with pytest.raises(Exception, match="[Ww]eights.only"):
-        resume.load()
+    assert resume.load() is None
+    printed = "".join(capsys.readouterr())
+    assert "Weights only" in printed and "code ran" not in printed
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK" * 50, b"\x80\x04N."])
+def test_resume_state_broken_is_set_aside_in_one_line(tmp_path, capsys, content):
+    resume = ResumeState(tmp_path, "key")
+    resume.save({"epoch": 1})
+    resume.path.write_bytes(content)
+    assert resume.load() is None
+    assert [path.name for path in resume.folder.iterdir()] == ["state.broken"]
+    printed = "".join(capsys.readouterr())
+    assert printed.count("\n") == 1 and f"{resume.path}: not a state of this training" in printed
+    resume.save({"epoch": 2})
+    assert resume.load() == {"epoch": 2}
 
 
 class DangerousOnLoad:

@@ -106,6 +106,23 @@ def test_training_interrupted_and_resumed_equals_uninterrupted(store, tmp_path, 
     assert results(history) == results(again)
 
 
+@pytest.mark.parametrize("spoil", [
+    lambda state: state.pop("optimizer"), lambda state: state.update(network={"other.weight": torch.zeros(3)}),
+    lambda state: state["average"].popitem(), lambda state: state.update(history=[{"epoch": 1}]),
+    lambda state: state.update(history=7),
+])
+def test_training_with_a_resume_state_that_does_not_fit_starts_anew(store, tmp_path, capsys, spoil):
+    untouched, history = train(store, ResumeState(tmp_path, "a"), epochs=1)
+    resume = ResumeState(tmp_path, "b")
+    train(store, resume, epochs=1, seed=1)
+    state = resume.load()
+    spoil(state)
+    resume.save(state)
+    found, again = train(store, resume, epochs=1)
+    assert same(untouched, found) and results(history) == results(again)
+    assert "not a state of this training" in "".join(capsys.readouterr())
+
+
 def test_training_with_a_loss_that_is_not_finite_stops_and_keeps_the_state_before(store, tmp_path, monkeypatch):
     real, steps = Trainer.batch_loss, []
 
