@@ -37,4 +37,4 @@ bench: setup  ## Measure speed and memory, with iBUG's photos where they are, an
 	$(BIN)/python benchmarks/bench.py $(PHOTOS)
 
 clean:  ## Remove what the pipeline made; the virtual environment stays
-	rm -rf data/sample data/crops data/folds.csv runs ensemble reports metrics.json logs .resume submissions/submission.*csv
+	rm -rf data/sample data/checked.txt data/crops data/folds.csv runs ensemble reports metrics.json logs .resume submissions/submission.*csv

@@ -14,7 +14,17 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.common.errors import UserError
-from pipeline.common.types import CHECKED, Count, NotNegative, NotNegativeInteger, Positive, ShareBelowOne
+from pipeline.common.types import (
+    CHECKED,
+    Count,
+    Folder,
+    NotNegative,
+    NotNegativeInteger,
+    OutputFile,
+    Positive,
+    ShareBelowOne,
+    Slug,
+)
 from pipeline.data.annotations import Layout
 from pipeline.data.crops import CropGeometry, LabelOffset
 from pipeline.inference.tta import TTA
@@ -28,7 +38,6 @@ def _different(numbers: list[int]) -> list[int]:
     return numbers
 
 
-Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 Different = AfterValidator(_different)
 
 
@@ -71,7 +80,7 @@ class Points(Section):
 class Data(Points):
     """Where the competition lies and which points it has."""
 
-    root: str
+    root: Folder
     train: str
     test: str | None
     solution: str | None
@@ -229,10 +238,10 @@ class Ensemble(Section):
 class Submit(Section):
     """See `pipeline.evaluation.submission`, `lookup` and `intervals`."""
 
-    path: str
+    path: OutputFile
     lookup: str | None
-    intervals: str
-    review: str
+    intervals: OutputFile
+    review: OutputFile
     coverage: Annotated[float, Field(gt=0, lt=1)]
 
 

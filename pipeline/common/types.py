@@ -5,7 +5,14 @@ Pydantic checks them where params.yaml is read: ranges, no silent conversion of 
 
 from typing import Annotated
 
-from pydantic import ConfigDict, Field, Strict
+from pydantic import AfterValidator, ConfigDict, Field, Strict
+
+
+def _local(path: str) -> str:
+    if "://" in path or not path.isprintable():
+        raise ValueError("not the path of a folder on this machine")
+    return path
+
 
 CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)  # of a dataclass, as `__pydantic_config__`
 
@@ -18,3 +25,8 @@ Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
 Share = Annotated[Number, Field(ge=0, le=1)]
 ShareBelowOne = Annotated[Number, Field(ge=0, lt=1)]
+
+# DVC puts these into paths and commands: it removes an output before its stage runs, and a shell runs the command.
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+Folder = Annotated[str, AfterValidator(_local)]  # that is only read
+OutputFile = Annotated[str, Field(pattern=r"^(\w[\w.-]*/)*\w[\w.-]*\.csv$")]  # below the project
