@@ -19,6 +19,7 @@ $(VENV)/.ready: setup.cfg pyproject.toml constraints.txt
 setup: $(VENV)/.ready  ## Make the virtual environment and install everything
 
 run: setup  ## Run the whole pipeline of params.yaml
+	$(BIN)/python -m stages.unlock
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 
 test: setup  ## Run all tests

@@ -35,7 +35,10 @@ class Command(click.Command):
     """A Click command that turns a UserError into its messages on stderr and exit code 1."""
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command."""
+        """Run the command; it ends with the DVC that runs it."""
+        from pipeline.common.processes import end_with_owners
+
+        end_with_owners()
         try:
             return super().invoke(ctx)
         except UserError as error:
