@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.common.errors import UserError
+from pipeline.common.errors import UserError, explain
 from pipeline.common.paths import Paths
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ fold_option = click.option("--fold", type=int, required=True, help="The fold to 
 
 
 class Command(click.Command):
-    """A Click command that turns a UserError into its messages on stderr and exit code 1."""
+    """A Click command that turns a UserError, or one of the system, into messages on stderr and exit code 1."""
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; it ends with the DVC that runs it."""
@@ -44,4 +44,9 @@ class Command(click.Command):
         except UserError as error:
             for problem in error.problems:
                 click.echo(f"error: {problem}", err=True)
+            sys.exit(1)
+        except BrokenPipeError:  # of what reads our output; Click ends quietly
+            raise
+        except OSError as error:
+            click.echo(f"error: {explain(error)}", err=True)
             sys.exit(1)

@@ -11,6 +11,11 @@ import numpy as np
 
 from pipeline.common.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -30,6 +35,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
             _remove(path)
         os.replace(partial, path)
         _sync(path.parent)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # writing into an open file names none
+        raise
     finally:
         _remove(partial)
 
@@ -49,6 +57,41 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file atomically, its line ends as they are."""
     with atomic_path(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="")
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a binary file atomically."""
+    with atomic_path(path) as partial:
+        partial.write_bytes(data)
+
+
+def reserve(path: Path) -> None:
+    """Give a new file its blocks on the disk: in a memory map of one without, a full disk kills (SIGBUS)."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+@contextmanager
+def exclusive(folder: Path, busy: str) -> Iterator[None]:
+    """Hold a lock on a folder, made where it is missing, which the system releases however this process ends.
+
+    Raises:
+        UserError: `busy`, where another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{folder}: {busy}") from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:

@@ -16,7 +16,7 @@ from pydantic import Field
 from tqdm import tqdm
 
 from pipeline.common.errors import UserError
-from pipeline.common.files import atomic_path
+from pipeline.common.files import atomic_path, reserve
 from pipeline.common.types import CHECKED, Integer, Number
 from pipeline.data.annotations import BOX, Annotations
 from pipeline.data.checks import Report, check_faces, solid_boxes
@@ -135,6 +135,8 @@ def _cut(
     crops, thumbnails = (  # memory-mapped
         np.lib.format.open_memmap(folder / name, mode="w+", dtype=np.uint8, shape=shape).view(np.ndarray)
         for name, shape in [("crops.npy", shape), ("photos.npy", (len(faces), THUMBNAIL, THUMBNAIL))])
+    for name in ("crops.npy", "photos.npy"):
+        reserve(folder / name)
     sizes, reasons = np.full((len(faces), 2), np.nan), np.full(len(faces), "", object)
 
     @delayed

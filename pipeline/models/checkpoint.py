@@ -1,6 +1,7 @@
 """Checkpoints: weights and resume states, written atomically and read without unpickling code."""
 
 import hashlib
+import io
 import json
 import shutil
 from contextlib import suppress
@@ -8,11 +9,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from tqdm import tqdm
 
 from pipeline.common.errors import UserError
-from pipeline.common.files import atomic_path, write_text
+from pipeline.common.files import write_bytes, write_text
 from pipeline.models import Codec, build_model
 from pipeline.models.backbone import KeypointNetwork
 
@@ -20,8 +21,7 @@ from pipeline.models.backbone import KeypointNetwork
 def save_model(folder: Path, network: KeypointNetwork, description: dict) -> None:
     """Write `model.safetensors` and `model.json` (the arguments of `build_model`)."""
     state = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
-    with atomic_path(folder / "model.safetensors") as path:
-        save_file(state, path)
+    write_bytes(folder / "model.safetensors", save(state))
     write_text(folder / "model.json", json.dumps(description, indent=2) + "\n")
 
 
@@ -62,8 +62,9 @@ class ResumeState:
 
     def save(self, state: dict) -> None:
         """Write tensors, numbers and strings, nested in dicts and lists."""
-        with atomic_path(self.path) as path:
-            torch.save(state, path)
+        data = io.BytesIO()
+        torch.save(state, data)  # to a file it raises a RuntimeError where the disk is full
+        write_bytes(self.path, data.getvalue())
 
     def load(self) -> dict | None:
         """Read the saved state; None where there is none, or a broken one, which is set aside."""

@@ -1,13 +1,16 @@
 """Atomic files and folders, and arrays that are read back or refused."""
 
+import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipeline.common.errors import UserError
-from pipeline.common.files import atomic_path, read_arrays, write_arrays, write_text
+from pipeline.common.errors import UserError, explain
+from pipeline.common.files import atomic_path, exclusive, read_arrays, write_arrays, write_text
 
 
 def test_atomic_path_after_a_failure_keeps_the_old_file_and_leaves_no_other(tmp_path: Path) -> None:
@@ -50,6 +53,29 @@ def test_atomic_path_flushes_to_the_disk_around_the_rename(tmp_path: Path, monke
     folder = f"{tmp_path}/folder.partial"
     assert calls == [f"{tmp_path}/a.txt.partial", "rename", f"{tmp_path}",
                      f"{folder}/below", f"{folder}/below/b.txt", folder, "rename", f"{tmp_path}"]
+
+
+def test_atomic_path_on_a_full_disk_names_the_file_and_leaves_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with pytest.raises(OSError) as caught, atomic_path(path):
+        raise OSError(errno.ENOSPC, "No space left on device")  # as write(2) into an open file does
+    assert explain(caught.value) == (
+        f"{path}: No space left on device; free some space there, then run the same command again")
+    assert not list(tmp_path.iterdir())
+
+
+def test_exclusive_while_another_process_holds_it_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "fold0"
+    code = ("import sys; from pathlib import Path; from pipeline.common.files import exclusive\n"
+            "with exclusive(Path(sys.argv[1]), ''): print(flush=True); input()")
+    with subprocess.Popen([sys.executable, "-c", code, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(UserError, match="fold0: it is busy"), exclusive(folder, "it is busy"):
+            raise AssertionError
+        other.kill()
+    with exclusive(folder, "it is busy"):
+        pass
+    assert not list(folder.iterdir())
 
 
 def test_read_arrays_returns_what_was_written(tmp_path: Path) -> None:

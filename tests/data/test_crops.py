@@ -1,5 +1,7 @@
 """Crops: exact geometry, padding, colour and thumbnails."""
 
+import errno
+import os
 import re
 from dataclasses import replace
 
@@ -144,6 +146,18 @@ def test_write_crops_counts_faces_that_are_doubtful_but_possible(tmp_path):
     assert [doubt.partition("): ")[2] for doubt in report.doubts] == [
         "duplicate entry: same image and box as face 0", "point 0: more than 1.5 box sizes from the middle of the box"]
     assert len(CropStore.open(tmp_path / "store")) == 3
+
+
+def test_write_crops_on_a_full_disk_ends_before_the_memory_map_is_written(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(crops, "warp", None)
+    with pytest.raises(OSError) as error:
+        one_face(tmp_path, np.zeros((40, 50), np.uint8), (3, 5, 32, 32))
+    assert error.value.filename == str(tmp_path / "store")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
 @pytest.mark.parametrize("color", ["grey", "rgb"])

@@ -98,6 +98,17 @@ def test_mean_points_of_a_point_that_no_face_has_is_the_middle(paths: Paths) -> 
     np.testing.assert_array_equal(mean_points(store, np.arange(24)), [[15.5, 15.5]])
 
 
+def test_train_fold_twice_at_once_refuses_the_second(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    def second(*args: object) -> None:
+        with pytest.raises(UserError, match="nose/fold1: another training of this fold runs; wait"):
+            train_nose(paths)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.training.train.Trainer.fit", second)
+    with pytest.raises(KeyboardInterrupt):
+        train_nose(paths)
+
+
 def test_train_fold_without_any_point_outside_the_fold_is_an_error(paths: Paths) -> None:
     points = np.load(paths.crops / "train" / "keypoints.npy")
     points[0::2] = np.nan
