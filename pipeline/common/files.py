@@ -2,14 +2,13 @@
 
 import os
 import shutil
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.common.errors import UserError
+from pipeline.common.errors import UserError, artefact
 
 try:
     import fcntl
@@ -108,11 +107,8 @@ def read_arrays(path: Path, names: Sequence[str], what_to_do: str) -> dict[str, 
     """
     if not path.is_file():
         raise UserError(f"{path}: not found; {what_to_do}")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names}
-    except (OSError, EOFError, ValueError, KeyError, TypeError, NotImplementedError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not what was written there ({error}); delete it and {what_to_do}") from None
+    with artefact(path, f"delete it and {what_to_do}"), np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in names}
 
 
 def _remove(path: Path) -> None:

@@ -19,10 +19,15 @@ CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)  # of a dataclass, as 
 Flag = Annotated[bool, Strict()]
 Integer = Annotated[int, Strict()]
 Number = Annotated[float, Strict()]
-Count = Annotated[Integer, Field(ge=1)]
-NotNegativeInteger = Annotated[Integer, Field(ge=0)]
-Positive = Annotated[Number, Field(gt=0)]
-NotNegative = Annotated[Number, Field(ge=0)]
+Count = Annotated[Integer, Field(ge=1, le=1_000_000)]
+NotNegativeInteger = Annotated[Integer, Field(ge=0, le=1_000_000)]
+Seed = Annotated[Integer, Field(ge=0, lt=2**31)]
+Channels = Annotated[Integer, Field(ge=1, le=8192)]
+Few = Annotated[Integer, Field(ge=1, le=64)]  # bins a pixel, side of a convolution's kernel
+Positive = Annotated[Number, Field(gt=0, le=1e6)]
+NotNegative = Annotated[Number, Field(ge=0, le=1e6)]
+Pixels = Annotated[Number, Field(ge=-1000, le=1000)]
+Width = Annotated[Number, Field(ge=0.01, le=16)]  # of a Gaussian in cells or pixels, of a network in its usual channels
 Share = Annotated[Number, Field(ge=0, le=1)]
 ShareBelowOne = Annotated[Number, Field(ge=0, lt=1)]
 

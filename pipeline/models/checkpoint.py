@@ -8,7 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from tqdm import tqdm
 
@@ -16,6 +15,8 @@ from pipeline.common.errors import UserError
 from pipeline.common.files import write_bytes, write_text
 from pipeline.models import Codec, build_model
 from pipeline.models.backbone import KeypointNetwork
+
+MAX_POINTS = 2_000  # as the readers of annotations take
 
 
 def save_model(folder: Path, network: KeypointNetwork, description: dict) -> None:
@@ -32,13 +33,16 @@ def load_model(folder: Path) -> tuple[KeypointNetwork, Codec, dict]:
         state = load_file(folder / "model.safetensors")
     except FileNotFoundError as error:
         raise UserError(f"{error.filename or folder}: no trained model here; run the train stage first") from None
-    except (json.JSONDecodeError, SafetensorError) as error:
+    except Exception as error:  # broken files raise whatever their bytes make of them
         raise UserError(f"{folder}: the model is not readable ({error}); train it again") from None
-    offline = {"pretrained": False} if "pretrained" in description["network"] else {}
     try:
+        for name, largest in {"num_points": MAX_POINTS, "channels": 3, "size": 1024}.items():
+            if not 0 < description[name] <= largest:
+                raise ValueError(f"{name} {description[name]}")
+        offline = {"pretrained": False} if "pretrained" in description["network"] else {}
         network, codec = build_model(**{**description, "network": description["network"] | offline})
         network.load_state_dict(state)
-    except (TypeError, RuntimeError) as error:
+    except Exception as error:  # so do arguments of another version
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{folder}: the model is of another version ({reason}); train it again") from None
     return network.eval(), codec, description

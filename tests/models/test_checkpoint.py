@@ -94,6 +94,19 @@ def test_load_model_missing_or_broken_file_is_an_error(tmp_path, name, message):
         load_model(tmp_path)
 
 
+@pytest.mark.parametrize("content", [
+    "", "[]", "7", "{}", '{"network": 3}', "[" * 50_000, json.dumps(DESCRIPTION | {"size": 10**30}),
+    json.dumps(DESCRIPTION | {"num_points": -1}), json.dumps(DESCRIPTION | {"codec": {"name": "other"}}),
+    json.dumps(DESCRIPTION | {"size": "32"}), json.dumps(DESCRIPTION | {"more": 1}),
+])
+def test_load_model_tampered_description_is_an_error(tmp_path, content):
+    model, _ = build_model(**DESCRIPTION)
+    save_model(tmp_path, model, DESCRIPTION)
+    (tmp_path / "model.json").write_text(content)
+    with pytest.raises(UserError, match="(not readable|of another version) .*train it again"):
+        load_model(tmp_path)
+
+
 @pytest.mark.parametrize("change", [{"head": None}, {"width": None}, {"width": 0.5}])
 def test_load_model_of_another_version_is_an_error(tmp_path, change):
     model, _ = build_model(**DESCRIPTION)
