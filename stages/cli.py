@@ -19,8 +19,15 @@ PATHS = Paths()
 
 
 def crops_folder(params: "Params", model: str) -> Path:
-    """Choose the crops that a model sees."""
-    return PATHS.aligned if model in params.align.models else PATHS.crops
+    """Choose the crops that a model sees; a UserError where they were cut with other params."""
+    from dataclasses import asdict
+
+    from pipeline.data.store import check_geometry
+
+    aligned = model in params.align.models
+    folder, geometry = (PATHS.aligned, params.aligned_crop()) if aligned else (PATHS.crops, params.crop)
+    check_geometry(folder / "train", asdict(geometry))
+    return folder
 
 
 params_option = click.option(

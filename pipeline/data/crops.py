@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -114,7 +114,7 @@ def write_store(
         table.to_csv(partial / "faces.csv", index_label="face")
         if annotations.keypoints is not None:
             np.save(partial / "keypoints.npy", annotations.keypoints)
-        (partial / "store.json").write_text(json.dumps({"size": geometry.size}))
+        (partial / "store.json").write_text(json.dumps(asdict(geometry)))
     return report
 
 

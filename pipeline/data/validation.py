@@ -45,8 +45,10 @@ def validate(
     annotations: Annotations, root: Path, num_points: int | None, *, file: Path, labelled: bool = True, jobs: int = -1,
 ) -> Report:
     """Check N faces, and decode every image of theirs: see `validate_files` and `check_faces`."""
-    size, reasons = Images(root, annotations.images).sizes(annotations.faces.image, jobs)
-    return check_faces(annotations, root, size, reasons, file=file, num_points=num_points, labelled=labelled)
+    images, names = Images(root, annotations.images), annotations.faces.image
+    size, reasons = images.sizes(names, jobs)
+    report = check_faces(annotations, root, size, reasons, file=file, num_points=num_points, labelled=labelled)
+    return replace(report, notes=report.notes | images.notes(names.unique()))
 
 
 def _place(problem: str) -> tuple[str, int]:

@@ -32,6 +32,9 @@ class Predictions:
     spread: np.ndarray
 
     def __post_init__(self) -> None:
+        face = np.asarray(self.face)
+        if face.dtype.kind not in "iu" and not (np.isfinite(face) & (face == np.floor(face))).all():
+            raise ValueError("faces that are no whole numbers")
         for name, dtype in zip(FIELDS, (np.int64, np.float32, np.float32), strict=True):
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype))
         if self.face.shape != self.points.shape[:1] or self.points.shape != (*self.spread.shape[:2], 2):

@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
+from PIL.ExifTags import Base
 
 from pipeline.common.errors import UserError
 from pipeline.data import crops
@@ -102,6 +104,19 @@ def test_crop_in_rgb_has_three_channels_in_order(tmp_path):
     np.testing.assert_array_equal(store.crops[0], photo[4:36, 4:36, ::-1])  # OpenCV writes BGR
 
 
+@pytest.mark.parametrize("color", ["grey", "rgb"])
+def test_crop_of_an_image_that_exif_rotates_is_of_its_stored_pixels(tmp_path, color):
+    photo = np.zeros((40, 50), np.uint8)
+    photo[:20, :25] = 255  # top left
+    exif = Image.Exif()
+    exif[Base.Orientation] = 6  # shown, it would be at the top right
+    Image.fromarray(photo).save(tmp_path / "a.jpg", quality=95, exif=exif)
+    crops.write_crops(tabulate([(0, "a.jpg", 3.0, 5.0, 32.0, 32.0, "f")], None), tmp_path, tmp_path / "store",
+                      replace(PLAIN, color=color), jobs=1)
+    crop = CropStore.open(tmp_path / "store").crops[0].reshape(32, 32, -1)
+    assert crop[:12, :18].min() > 200 and crop[18:].max() < 50 and crop[:, 25:].max() < 50
+
+
 def test_write_crops_with_unreadable_images_names_each_and_leaves_nothing(tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"not a picture")
     (tmp_path / "empty.jpg").write_bytes(b"")
@@ -174,6 +189,32 @@ def test_write_crops_without_faces_writes_an_empty_store(tmp_path, color):
 def test_open_without_a_store_says_what_to_run(tmp_path):
     with pytest.raises(UserError, match="dvc repro crop"):
         CropStore.open(tmp_path)
+
+
+SPOILT = {
+    "store.json": ["", "[]", "{}", '{"size": "32"}', '{"size": 33}', '{"size": 1e30}', "[" * 50_000],
+    "crops.npy": [b"", b"text", np.zeros((2, 32, 32), np.uint8), np.zeros(1, np.uint8), np.zeros((1, 32, 32)),
+                  np.array([{}], object)],
+    "photos.npy": [b"", np.zeros((1, 32, 33), np.uint8)],
+    "keypoints.npy": [b"", np.zeros((1, 2), "f4"), np.zeros((2, 1, 2), "f4"), np.full((1, 1, 2), np.inf, "f4"),
+                      np.zeros((1, 1, 2), "U3")],
+    "faces.csv": ["", "face\n0\n", "\x00", ("0,a", "7,a"), ("3.0,5.0", "x,5.0"), ("3.0,5.0", "inf,5.0"), ("32.0", ","),
+                  b"\xff\xfe"],
+}
+
+
+@pytest.mark.parametrize(("name", "content"), [(name, content) for name, many in SPOILT.items() for content in many])
+def test_open_tampered_store_names_the_file_and_what_to_do(tmp_path, name, content):
+    one_face(tmp_path, np.zeros((40, 50), np.uint8), (3, 5, 32, 32), [[9.0, 9.0]])
+    path = tmp_path / "store" / name
+    if isinstance(content, np.ndarray):
+        np.save(path, content, allow_pickle=True)
+    elif isinstance(content, tuple):
+        path.write_text(path.read_text().replace(*content, 1))
+    else:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=rf"{name}: .*; run the crop stage again"):
+        CropStore.open(tmp_path / "store")
 
 
 @pytest.mark.parametrize("shape", [(20, 33), (127, 300), (192, 193), (333, 287), (901, 1202), (640, 641, 3)])

@@ -42,6 +42,13 @@ def test_predictions_of_unequal_shapes_are_refused() -> None:
         Predictions(face=np.arange(2), points=np.zeros((3, 2, 2)), spread=np.zeros((3, 2)))
 
 
+@pytest.mark.parametrize("faces", [[0.5, 1], [np.nan, 1], [np.inf, 1]])
+def test_load_fractional_faces_are_refused(tmp_path: Path, faces: list[float]) -> None:
+    np.savez(tmp_path / "oof.npz", face=np.array(faces), points=np.zeros((2, 1, 2)), spread=np.zeros((2, 1)))
+    with pytest.raises(UserError, match=r"oof\.npz: not what was written there \(faces that are no whole numbers\)"):
+        Predictions.load(tmp_path / "oof.npz")
+
+
 def test_load_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"gone\.npz: not found"):
         Predictions.load(tmp_path / "gone.npz")
