@@ -4,13 +4,14 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipeline.common.errors import UserError, explain
-from pipeline.common.files import atomic_path, exclusive, read_arrays, write_arrays, write_text
+from pipeline.common.files import atomic_path, exclusive, read_arrays, write_arrays, write_bytes, write_text
 
 
 def test_atomic_path_after_a_failure_keeps_the_old_file_and_leaves_no_other(tmp_path: Path) -> None:
@@ -53,6 +54,20 @@ def test_atomic_path_flushes_to_the_disk_around_the_rename(tmp_path: Path, monke
     folder = f"{tmp_path}/folder.partial"
     assert calls == [f"{tmp_path}/a.txt.partial", "rename", f"{tmp_path}",
                      f"{folder}/below", f"{folder}/below/b.txt", folder, "rename", f"{tmp_path}"]
+
+
+@pytest.mark.parametrize("write", [
+    lambda path, value: write_text(path, str(value)), lambda path, value: write_bytes(path, bytes([value])),
+    lambda path, value: write_arrays(path, value=np.array([value])),
+])
+def test_write_replaces_the_file_and_writes_none_in_place(tmp_path: Path, write: Callable[[Path, int], None]) -> None:
+    """A hard link keeps what the file held before."""
+    path, before = tmp_path / "file", tmp_path / "before"
+    write(path, 1)
+    content = path.read_bytes()
+    os.link(path, before)
+    write(path, 2)
+    assert before.read_bytes() == content != path.read_bytes()
 
 
 def test_atomic_path_on_a_full_disk_names_the_file_and_leaves_none(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
 import json
+import os
+import shutil
 
 import pytest
 import torch
@@ -73,6 +75,22 @@ def test_fingerprint_other_values_or_files_differs(tmp_path):
     assert first != fingerprint({"lr": 2e-3}, path)
     path.write_text("b")
     assert first != fingerprint({"lr": 1e-3}, path)
+
+
+def test_save_model_and_state_replace_their_files_and_write_none_in_place(tmp_path):
+    """A hard link keeps what a file held before."""
+    resume = ResumeState(tmp_path, "key")
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        model, _ = build_model(**DESCRIPTION)
+        save_model(tmp_path, model, DESCRIPTION | {"size": 32 + seed})
+        resume.save({"epoch": seed})
+        for path in (tmp_path / "model.safetensors", tmp_path / "model.json", resume.path):
+            link, copy = (path.with_name(f"{path.name}.{name}") for name in ("link", "copy"))
+            if seed == 0:
+                os.link(path, link)
+                shutil.copy(path, copy)
+            assert link.read_bytes() == copy.read_bytes() and (link.read_bytes() == path.read_bytes()) == (seed == 0)
 
 
 def test_load_model_pretrained_needs_no_weights_file(tmp_path):

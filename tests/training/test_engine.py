@@ -1,8 +1,10 @@
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
+from torch.nn.utils import get_total_norm
 
 from pipeline.common.errors import UserError
 from pipeline.data.store import center_input
@@ -166,11 +168,54 @@ def test_validation_every_second_epoch_includes_the_last(store, tmp_path):
     assert [bool(np.isfinite(row["val_mae"])) for row in history] == [False, True, False, True, True]
 
 
-def test_training_without_a_better_mae_stops_after_patience(store, tmp_path, monkeypatch):
-    errors = iter([5.0, 4.0, 4.5, 4.2, 3.0, 2.0])
-    monkeypatch.setattr(Trainer, "evaluate", lambda *args: {"val_loss": 1.0, "val_mae": next(errors), "val_nme": 1.0})
+@pytest.mark.parametrize(("errors", "kept"), [([5.0, 4.0, 4.5, 4.2, 3.0, 2.0], 4), ([5.0, 6.0, 7.0, 4.0, 3.0, 2.0], 3),
+                                             ([5.0, 5.0, 5.0, 4.0, 3.0, 2.0], 3), ([5.0, 6.0, 4.0, 6.0, 3.0, 6.0], 6)])
+def test_training_without_a_better_mae_stops_after_patience(store, tmp_path, monkeypatch, errors, kept):
+    values = iter(errors)
+    monkeypatch.setattr(Trainer, "evaluate", lambda *args: {"val_loss": 1.0, "val_mae": next(values), "val_nme": 1.0})
+    monkeypatch.setattr(Trainer, "train_one_epoch", lambda *args: 1.0)
     _, history = train(store, ResumeState(tmp_path, "a"), epochs=6, patience=2)
-    assert [row["val_mae"] for row in history] == [5.0, 4.0, 4.5, 4.2]
+    assert [row["val_mae"] for row in history] == errors[:kept]
+
+
+def test_training_draws_new_batches_and_a_new_rate_at_each_step(store, tmp_path, monkeypatch):
+    """Two steps an epoch: none repeats the points, and so the order and the augmentation, of another epoch."""
+    real, points, rates = Trainer.batch_loss, [], []
+
+    def spy(trainer, network, batch):
+        points.append(batch[1])
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        return real(trainer, network, batch)
+
+    monkeypatch.setattr(Trainer, "batch_loss", spy)
+    train(store, ResumeState(tmp_path, "a"), epochs=3, grad_clip=None)
+    assert len(points) == len(set(rates)) == 6
+    assert not any(torch.equal(one, other) for one, other in combinations(points, 2))
+
+
+def test_training_clips_the_gradient_of_each_step(store, tmp_path, monkeypatch):
+    trainer, norms = trainer_of(store, epochs=1, grad_clip=0.01), []
+    step = trainer.optimizer.step
+
+    def spy(*args, **options):
+        grads = [part.grad for part in trainer.network.parameters() if part.grad is not None]
+        norms.append(float(get_total_norm(grads)))
+        return step(*args, **options)
+
+    monkeypatch.setattr(trainer.optimizer, "step", spy)
+    trainer.fit(batches_of(store), np.arange(16), np.arange(16, 24), ResumeState(tmp_path, "a"))
+    assert norms == pytest.approx([0.01, 0.01], rel=1e-3)
+
+
+def test_training_validates_and_returns_the_averaged_network(store, tmp_path):
+    trainer = trainer_of(store, epochs=1)
+    network, history = trainer.fit(batches_of(store), np.arange(16), np.arange(16, 24), ResumeState(tmp_path, "a"))
+    assert network is trainer.average.module
+    assert not same(network.state_dict(), trainer.network.state_dict())
+    with torch.no_grad():
+        for part in trainer.network.parameters():
+            part.fill_(np.nan)
+    assert trainer.evaluate(np.arange(16, 24)) == {name: history[-1][name] for name in engine.VALIDATION}
 
 
 def test_training_frozen_leaves_the_backbone_unchanged(store, tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+BOM = b"\xef\xbb\xbf"  # of UTF-8
 MAX_POINTS = 2_000  # more are a mistake, and would only fill the memory
 MAX_PIXEL = 1e7  # so is a larger coordinate
 NO_POINTS = np.empty((0, 2))
@@ -20,7 +21,8 @@ def read_text(path: Path, what: str, encoding: str = "utf-8") -> tuple[str, list
         data = Path(path).read_bytes()
     except OSError as error:
         return "", [f"{path}: cannot be read ({error.strerror}); check the path"]
-    data = data.removeprefix(b"\xef\xbb\xbf")
+    if data.startswith(BOM):
+        data, encoding = data.removeprefix(BOM), "utf-8"
     if not data.strip():
         return "", [f"{path}: is empty; {what} is expected"]
     try:
