@@ -116,7 +116,7 @@ def read_values(path: Path, header: Sequence[str], ids: Sequence[object], expect
                 should = [str(row_id) for row_id in ids[count : count + len(rows)]]
                 plain = rows[1].where(rows[1].str.fullmatch(NUMBER))
                 numbers = pd.to_numeric(plain, errors="coerce").to_numpy(np.float64)
-                numbers[~(np.abs(numbers) < MAX_PIXEL)] = np.nan
+                numbers = np.where(np.abs(numbers) < MAX_PIXEL, numbers, np.nan)
                 values[count : count + len(should)] = numbers[: len(should)]
                 missing = rows[1].str.lower().isin(["", "nan"]) & (not finite)
                 problems += _problems(rows, should, np.isfinite(numbers) | missing, header)
