@@ -19,6 +19,7 @@ $(VENV)/.ready: setup.cfg pyproject.toml constraints.txt
 setup: $(VENV)/.ready  ## Make the virtual environment and install everything
 
 run: setup  ## Run the whole pipeline of params.yaml
+	$(BIN)/python -m stages.unlock
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 
 test: setup  ## Run all tests
@@ -37,4 +38,4 @@ bench: setup  ## Measure speed and memory, with iBUG's photos where they are, an
 	$(BIN)/python benchmarks/bench.py $(PHOTOS)
 
 clean:  ## Remove what the pipeline made; the virtual environment stays
-	rm -rf data/sample data/crops data/folds.csv runs ensemble reports metrics.json logs .resume submissions/submission.*csv
+	rm -rf data/sample data/checked.txt data/crops data/folds.csv runs ensemble reports metrics.json logs .resume submissions/submission.*csv

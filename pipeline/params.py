@@ -6,6 +6,7 @@ The library's functions take values; only the stages read params.yaml.
 import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from reprlib import Repr
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -23,8 +24,24 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.common.errors import UserError
-from pipeline.common.types import CHECKED, Count, NotNegative, NotNegativeInteger, Positive, ShareBelowOne
+from pipeline.common.types import (
+    CHECKED,
+    Channels,
+    Count,
+    Few,
+    Folder,
+    NotNegative,
+    NotNegativeInteger,
+    OutputFile,
+    Pixels,
+    Positive,
+    Seed,
+    ShareBelowOne,
+    Slug,
+    Width,
+)
 from pipeline.data.annotations import Layout
+from pipeline.data.annotations.fields import MAX_POINTS
 from pipeline.data.crops import CropGeometry, LabelOffset
 from pipeline.inference.tta import TTA
 from pipeline.keypoints.skeleton import Skeleton, get_skeleton, make_skeleton
@@ -37,8 +54,10 @@ def _different(numbers: list[int]) -> list[int]:
     return numbers
 
 
-Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 Different = AfterValidator(_different)
+MAX_BYTES = 1 << 20
+SHORT = Repr()  # of values in messages: aliases can make a small file print for ever
+SHORT.maxlevel, SHORT.maxlist, SHORT.maxdict, SHORT.maxstring, SHORT.maxother = 2, 20, 20, 200, 200
 
 
 class Section(BaseModel):
@@ -50,7 +69,7 @@ class Section(BaseModel):
 class CustomSkeleton(Section):
     """A point set of one's own; see `pipeline.keypoints.skeleton.make_skeleton`."""
 
-    points: Count
+    points: Annotated[Count, Field(le=MAX_POINTS)]
     pairs: list[list[int]] = []
     eyes: list[int] | None = None
     edges: list[list[int]] = []
@@ -80,14 +99,14 @@ class Points(Section):
 class Data(Points):
     """Where the competition lies and which points it has."""
 
-    root: str
+    root: Folder
     train: str
     test: str | None
     solution: str | None
     format: Literal["auto", "dlib_xml", "pts", "asf", "csv_points", "kaggle_pixels", "wflw", "coco"]
     box: Literal["photo", "points"]
     points: Annotated[list[NotNegativeInteger], Field(min_length=1), Different] | None
-    offset: Annotated[list[float], Field(min_length=2, max_length=2)]
+    offset: Annotated[list[Pixels], Field(min_length=2, max_length=2)]
     mirrored: re.Pattern[str] | None
 
     def label_offset(self) -> LabelOffset:
@@ -105,7 +124,7 @@ class Sample(Section):
     sets: list[Literal["sample"]]
     train_faces: Count
     test_faces: Count
-    seed: NotNegativeInteger
+    seed: Seed
 
 
 class Align(Section):
@@ -122,7 +141,7 @@ class Split(Section):
     """See `pipeline.data.folds`."""
 
     folds: Annotated[list[NotNegativeInteger], Field(min_length=2), Different]
-    seed: NotNegativeInteger
+    seed: Seed
     photo_pattern: re.Pattern[str] | None
     near_duplicates: bool
 
@@ -131,7 +150,7 @@ class Train(Section):
     """What all models share in training."""
 
     models: Annotated[list[Slug], Field(min_length=1)]
-    seed: NotNegativeInteger
+    seed: Seed
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
     precision: Literal["auto", "float32", "bfloat16", "float16"]
     workers: NotNegativeInteger
@@ -145,7 +164,7 @@ class BackboneParams(Section):
     name: str
     backbone: str
     pretrained: bool | str
-    width: Positive
+    width: Width
     frozen: list[str]
 
 
@@ -163,7 +182,7 @@ class UNetParams(BackboneParams):
     """See `pipeline.models.unet.UNet`."""
 
     name: Literal["unet"]
-    decoder_channels: Annotated[list[Count], Field(min_length=1, max_length=5)]
+    decoder_channels: Annotated[list[Channels], Field(min_length=1, max_length=5)]
     upsample: Literal["nearest", "transposed"]
 
 
@@ -171,10 +190,10 @@ class SimpleNetParams(Section):
     """See `pipeline.models.simplenet.SimpleNet`."""
 
     name: Literal["simplenet"]
-    channels: Annotated[list[Count], Field(min_length=1)]
-    kernels: list[Count]
-    padding: list[NotNegativeInteger]
-    hidden: Annotated[list[Count], Field(min_length=2, max_length=2)]
+    channels: Annotated[list[Channels], Field(min_length=1)]
+    kernels: list[Few]
+    padding: Annotated[list[NotNegativeInteger], Field(max_length=20)]
+    hidden: Annotated[list[Channels], Field(min_length=2, max_length=2)]
     dropout: ShareBelowOne
 
 
@@ -182,10 +201,10 @@ class SmallCNNParams(Section):
     """See `pipeline.models.smallcnn.SmallCNN`."""
 
     name: Literal["smallcnn"]
-    channels: Annotated[list[Count], Field(min_length=3, max_length=6)]
-    kernels: list[Count]
-    pools: list[Count]
-    hidden: Count
+    channels: Annotated[list[Channels], Field(min_length=3, max_length=6)]
+    kernels: list[Few]
+    pools: list[Few]
+    hidden: Channels
 
 
 class RegressionParams(Section):
@@ -198,17 +217,17 @@ class SimCCParams(Section):
     """See `pipeline.models.codecs.SimCC`."""
 
     name: Literal["simcc"]
-    bins: Count
-    sigma: Positive
-    padding: NotNegative
+    bins: Few
+    sigma: Width
+    padding: Annotated[NotNegative, Field(le=1024)]
 
 
 class HeatmapParams(Section):
     """See `pipeline.models.codecs.Heatmap`."""
 
     name: Literal["heatmap", "gaussian", "sigmoid"]
-    sigma: Positive
-    padding: NotNegative
+    sigma: Width
+    padding: Annotated[NotNegative, Field(le=1024)]
     decoder: Literal["window", "argmax"]
 
 
@@ -251,10 +270,10 @@ class Ensemble(Section):
 class Submit(Section):
     """See `pipeline.evaluation.submission`, `lookup` and `intervals`."""
 
-    path: str
+    path: OutputFile
     lookup: str | None
-    intervals: str
-    review: str
+    intervals: OutputFile
+    review: OutputFile
     coverage: Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -350,10 +369,16 @@ def load_names(path: Path) -> tuple[list[str], Skeleton]:
 
 def _read(path: Path) -> Any:
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{path}: over {MAX_BYTES >> 20} MiB; a params file has a few kilobytes")
         return YAML(typ="safe", pure=True).load(path)
     except FileNotFoundError:
         raise UserError(f"{path}: not found; write one, as by `python -m stages.preset sample`") from None
-    except YAMLError as error:
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); name a params file") from None
+    except RecursionError:
+        raise UserError(f"{path}: not readable as YAML: lists or mappings in each other, too deep") from None
+    except (YAMLError, ValueError) as error:  # ValueError: of a number or date that is none
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
 
 
@@ -370,8 +395,8 @@ def _checked(section: type[SomeSection], values: object, path: Path) -> SomeSect
 def _message(type: str, loc: tuple, input: object, msg: str, **_: object) -> str:
     key = ".".join(map(str, loc))
     if type in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"{key}: unknown key (its value: {input!r}); remove it or fix its spelling"
+        return f"{key}: unknown key (its value: {SHORT.repr(input)}); remove it or fix its spelling"
     if type == "missing":
         return f"{key}: missing; see presets/sample.yaml for every key"
-    value = "" if isinstance(input, dict | BaseModel) else f" is {input!r}:"
+    value = "" if isinstance(input, dict | BaseModel) else f" is {SHORT.repr(input)}:"
     return f"{key}{value} {msg[0].lower()}{msg[1:]}"

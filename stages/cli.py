@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.common.errors import UserError
+from pipeline.common.errors import UserError, explain
 from pipeline.common.paths import Paths
 
 if TYPE_CHECKING:
@@ -20,8 +20,15 @@ PATHS = Paths()
 
 
 def crops_folder(params: "Params", model: str) -> Path:
-    """Choose the crops that a model sees."""
-    return PATHS.aligned if model in params.align.models else PATHS.crops
+    """Choose the crops that a model sees; a UserError where they were cut with other params."""
+    from dataclasses import asdict
+
+    from pipeline.data.store import check_geometry
+
+    aligned = model in params.align.models
+    folder, geometry = (PATHS.aligned, params.aligned_crop()) if aligned else (PATHS.crops, params.crop)
+    check_geometry(folder / "train", asdict(geometry))
+    return folder
 
 
 def trained_annotator(params: "Params", model: str | None = None, fold: int | None = None) -> "Annotator":
@@ -57,13 +64,21 @@ fold_option = click.option("--fold", type=int, required=True, help="The fold to 
 
 
 class Command(click.Command):
-    """A Click command that turns a UserError into its messages on stderr and exit code 1."""
+    """A Click command that turns a UserError, or one of the system, into messages on stderr and exit code 1."""
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command."""
+        """Run the command; it ends with the DVC that runs it."""
+        from pipeline.common.processes import end_with_owners
+
+        end_with_owners()
         try:
             return super().invoke(ctx)
         except UserError as error:
             for problem in error.problems:
                 click.echo(f"error: {problem}", err=True)
+            sys.exit(1)
+        except BrokenPipeError:  # of what reads our output; Click ends quietly
+            raise
+        except OSError as error:
+            click.echo(f"error: {explain(error)}", err=True)
             sys.exit(1)

@@ -20,10 +20,12 @@ def main(params_path: Path) -> None:
     params, crops = load_params(params_path), PATHS.crops
     data, root = params.data, Path(params.data.root)
     for part, annotations in formats.read_parts(root, data.train, data.test, data.layout()).items():
-        write_crops(annotations, root, crops / part, params.crop, data.label_offset())
+        report = write_crops(annotations, root, crops / part, params.crop, data.label_offset())
         click.echo(f"{crops / part}: {len(annotations)} faces")
         if annotations.boxes_made:
             click.echo(f"  {annotations.boxes_made} of them without a box of their own; they get {BOXES[data.box]}")
+        if report.doubts:
+            click.echo(f"  {len(report.doubts)} doubtful labels or boxes; `python -m stages.validate` names them")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from stages.cli import PATHS, Command, params_option
 def main(params_path: Path) -> None:
     """Write data/folds.csv: the group and the fold of every train face."""
     from pipeline.common.files import write_text
-    from pipeline.data.folds import fold_table
+    from pipeline.data.folds import describe_uneven, fold_table
     from pipeline.data.split import split_faces
     from pipeline.data.store import CropStore
     from pipeline.params import load_params
@@ -21,6 +21,8 @@ def main(params_path: Path) -> None:
     store = CropStore.open(paths.crops / "train")
     table = split_faces(store, **split.model_dump())
     write_text(paths.folds, table.to_csv(index=False))
+    if uneven := describe_uneven(table.group.to_numpy(), table.fold.to_numpy()):
+        click.echo(f"note: {uneven}", err=True)
     click.echo(fold_table(table.fold.to_numpy(), table.group.to_numpy(), store.faces.source).to_string())
 
 

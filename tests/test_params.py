@@ -1,5 +1,6 @@
 """Parameters: types, ranges and messages."""
 
+import itertools
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +82,54 @@ def test_model_augment_wrong_value_is_an_error(tmp_path, augment, message):
     path = changed(tmp_path, lambda values: values["models"]["unet"].update(augment=augment))
     with pytest.raises(UserError, match=re.escape(message)):
         load_params(path)
+
+
+def leaves(value, *path):
+    """Path and value of each number."""
+    if isinstance(value, dict | list):
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from leaves(part, *path, key)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield path, value
+
+
+def test_load_params_each_number_has_an_upper_bound(tmp_path):
+    def spoil(values):
+        for path, value in list(leaves(values)):
+            part = values
+            for key in path[:-1]:
+                part = part[key]
+            part[path[-1]] = 10**30 if isinstance(value, int) else 1e30
+
+    path = changed(tmp_path, spoil)
+    with pytest.raises(UserError) as error:
+        load_params(path)
+    named = {problem.split(": ")[1].partition(" is ")[0] for problem in error.value.problems}
+    values = YAML(typ="safe", pure=True).load(ROOT / "presets" / "sample.yaml")
+    wanted = {".".join(map(str, path)) for path, _ in leaves(values)}
+    shown = {re.sub(r"\.(network|codec)\.(resnet|unet|simcc|heatmap)\.", r".\1.", key) for key in named}
+    assert len(wanted) > 50 and shown == wanted
+
+
+@pytest.mark.parametrize(("key", "value"), [("width", 1e-9), ("width", 1e30)])
+def test_load_params_width_of_no_network_is_refused(tmp_path, key, value):
+    path = changed(tmp_path, lambda values: values["models"]["resnet"]["network"].update({key: value}))
+    with pytest.raises(UserError, match=re.escape(f"models.resnet.network.resnet.{key} is {value}: ")):
+        load_params(path)
+
+
+def test_load_params_of_a_folder_or_hostile_yaml_is_one_short_message(tmp_path):
+    levels = (f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]" for old, new in itertools.pairwise("abcdefghijkl"))
+    bomb = "\n".join(["a: &a [x, x, x, x, x, x, x, x, x, x]", *levels])
+    texts = {"deep": "[" * 50_000, "bomb": bomb, "date": "a: 2024-99-99", "bytes": "a: \x00", "large": "#" * (1 << 21)}
+    (tmp_path / "folder").mkdir()
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "latin").write_bytes("a: ä".encode("latin-1"))
+    for name in ("folder", "latin", *texts):
+        with pytest.raises(UserError, match=name) as error:
+            load_params(tmp_path / name)
+        assert len(str(error.value)) < 20_000
 
 
 def test_load_params_undescribed_model_is_an_error(tmp_path):

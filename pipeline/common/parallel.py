@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -14,11 +15,13 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
+import psutil
 from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import write_text
+from pipeline.common.processes import OWNERS, describe, end_with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +78,8 @@ def run_all(
                 slots.put(gpus[job % len(gpus)])
         stack.enter_context(parallel_config(**config))
         stack.enter_context(_board(items, jobs))
-        work = (delayed(_run)(item, Path.cwd(), slots) for item in items)
+        owner = (backend, socket.gethostname(), describe(psutil.Process()))
+        work = (delayed(_run)(item, Path.cwd(), slots, owner) for item in items)
         return Parallel(n_jobs=jobs, batch_size=1, pre_dispatch="all")(work)
 
 
@@ -94,14 +98,20 @@ def last_line(log: Path, start: str = "") -> str:
     return next((line.strip() for line in reversed(lines) if line.strip() and line.startswith(start)), "")
 
 
-def _run(item: Item, folder: Path, slots: Queue | None) -> Outcome:
-    """Run one item in this worker, on the GPU of a free slot where there are slots."""
-    start = time.perf_counter()
+def _run(item: Item, folder: Path, slots: Queue | None, owner: tuple[str, str, str]) -> Outcome:
+    """Run one item in this worker, on the GPU of a free slot where there are slots.
+
+    A stage ends with this worker and, on the same machine, with the owner: backend, machine and process that called.
+    """
+    start, (backend, machine, caller) = time.perf_counter(), owner
+    if backend == "loky":
+        end_with(caller)
+    owners = [describe(psutil.Process()), *[caller] * (machine == socket.gethostname())]
     slot = slots.get() if slots else None
-    gpu = {} if slot is None else {"CUDA_VISIBLE_DEVICES": slot}
+    changes = {OWNERS: " ".join(owners)} | ({} if slot is None else {"CUDA_VISIBLE_DEVICES": slot})
     try:
         with (folder / item.log).open("wb") as log:
-            ended = subprocess.run([sys.executable, "-m", *item.command], cwd=folder, env=environment() | gpu,
+            ended = subprocess.run([sys.executable, "-m", *item.command], cwd=folder, env=environment() | changes,
                                    check=False, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
     finally:
         if slots:

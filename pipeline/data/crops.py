@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,9 +16,10 @@ from pydantic import Field
 from tqdm import tqdm
 
 from pipeline.common.errors import UserError
-from pipeline.common.files import atomic_path
+from pipeline.common.files import atomic_path, reserve
 from pipeline.common.types import CHECKED, Integer, Number
 from pipeline.data.annotations import BOX, Annotations
+from pipeline.data.checks import Report, check_faces, solid_boxes
 from pipeline.data.images import Images
 from pipeline.data.store import AFFINE
 from pipeline.keypoints.geometry import compose, crop_affine, translation
@@ -72,18 +73,19 @@ def store_size(size: int, padding: float) -> int:
 def write_crops(
     annotations: Annotations, root: Path, folder: Path, geometry: CropGeometry, labels: LabelOffset = NO_OFFSET,
     jobs: int = -1,
-) -> None:
+) -> Report:
     """Cut every face by its box: see `crop_affine` and `write_store`."""
-    boxes = annotations.faces[BOX].to_numpy()
+    boxes = annotations.faces[BOX].to_numpy(np.float64)
+    boxes = np.where(solid_boxes(boxes)[:, None], boxes, [0, 0, 1, 1])  # the others are refused with all problems
     affines = crop_affine(boxes, size=geometry.size, margin=geometry.margin, shift_y=geometry.shift_y)
-    write_store(annotations, root, folder, affines, geometry, labels, jobs)
+    return write_store(annotations, root, folder, affines, geometry, labels, jobs)
 
 
 def write_store(
     annotations: Annotations, root: Path, folder: Path, affines: np.ndarray, geometry: CropGeometry,
     labels: LabelOffset = NO_OFFSET, jobs: int = -1,
-) -> None:
-    """Cut every face and write a crop store to `folder`, atomically.
+) -> Report:
+    """Cut every face and write a crop store to `folder`, atomically; return what `check_faces` found.
 
     Args:
         root: folder that `annotations.faces.image` is relative to.
@@ -92,7 +94,7 @@ def write_store(
         jobs: joblib threads; −1 takes every core.
 
     Raises:
-        UserError: names every image that is missing or unreadable.
+        UserError: names every problem of the faces, their images among them, but for the doubts.
     """
     faces, side = annotations.faces, store_size(geometry.size, geometry.padding)
     border = (side - geometry.size) // 2
@@ -100,18 +102,20 @@ def write_store(
     with atomic_path(folder) as partial:
         partial.mkdir()
         images = Images(root, annotations.images)
-        sizes, problems = _cut(faces, images, affines, partial, side, geometry.color, jobs)
-        if problems:
+        sizes, reasons = _cut(faces, images, affines, partial, side, geometry.color, jobs)
+        report = check_faces(annotations, root, sizes, reasons, file=root)
+        if problems := [problem for problem in report.problems if problem not in set(report.doubts)]:
             raise UserError(*problems)
         table = faces.drop(columns="where").assign(
-            photo_width=sizes[:, 0], photo_height=sizes[:, 1],
+            photo_width=sizes[:, 0].astype(np.int64), photo_height=sizes[:, 1].astype(np.int64),
             source=[image.partition("/")[0] if "/" in image else "photos" for image in faces.image],
         )
         table[AFFINE] = _label_affines(affines, faces.image, labels).reshape(-1, 6)
         table.to_csv(partial / "faces.csv", index_label="face")
         if annotations.keypoints is not None:
             np.save(partial / "keypoints.npy", annotations.keypoints)
-        (partial / "store.json").write_text(json.dumps({"size": geometry.size}))
+        (partial / "store.json").write_text(json.dumps(asdict(geometry)))
+    return report
 
 
 def _label_affines(affines: np.ndarray, images: Sequence[str], labels: LabelOffset) -> np.ndarray:
@@ -126,22 +130,24 @@ def _label_affines(affines: np.ndarray, images: Sequence[str], labels: LabelOffs
 def _cut(
     faces: pd.DataFrame, source: Images, affines: np.ndarray, folder: Path, side: int, color: str, jobs: int
 ) -> tuple[np.ndarray, list[str]]:
-    """Write `crops.npy` and `photos.npy`; return width and height (N, 2) of each face's image, and the problems."""
+    """Write `crops.npy` and `photos.npy`; return sizes (N, 2) and N reasons of the images, as `Images.sizes` does."""
     shape = (len(faces), side, side) if color == "grey" else (len(faces), side, side, 3)
     crops, thumbnails = (  # memory-mapped
         np.lib.format.open_memmap(folder / name, mode="w+", dtype=np.uint8, shape=shape).view(np.ndarray)
         for name, shape in [("crops.npy", shape), ("photos.npy", (len(faces), THUMBNAIL, THUMBNAIL))])
-    sizes = np.zeros((len(faces), 2), np.int64)
+    for name in ("crops.npy", "photos.npy"):
+        reserve(folder / name)
+    sizes, reasons = np.full((len(faces), 2), np.nan), np.full(len(faces), "", object)
 
     @delayed
-    def cut(name: str, rows: np.ndarray) -> str | None:
+    def cut(name: str, rows: np.ndarray) -> None:
         image = source.read(name, color)
         if image is None:
-            return f"{faces['where'].iloc[rows[0]]}: image {source.root / name} is missing or unreadable"
+            reasons[rows] = source.reason(name)
+            return
         thumbnails[rows], sizes[rows] = thumbnail(image), image.shape[1::-1]
         for row in rows:
             warp(image, affines[row], side, out=crops[row])
-        return None
 
     by_image = faces.groupby("image", sort=False).indices
     threads = cv2.getNumThreads()
@@ -149,8 +155,9 @@ def _cut(
     try:
         results = Parallel(n_jobs=jobs, prefer="threads", batch_size=LOT, pre_dispatch=f"{2 * LOT}*n_jobs",
                            return_as="generator")(cut(name, rows) for name, rows in by_image.items())
-        bar = tqdm(results, total=len(by_image), desc=f"crop {folder.stem}", unit="image")
-        return sizes, [problem for problem in bar if problem]
+        for _ in tqdm(results, total=len(by_image), desc=f"crop {folder.stem}", unit="image"):
+            pass
+        return sizes, reasons.tolist()
     finally:
         cv2.setNumThreads(threads)
 

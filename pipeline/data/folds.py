@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from pipeline.common.errors import UserError
+from pipeline.common.errors import UserError, artefact
 
 # iBUG 300-W: PHOTO_FACE.jpg in AFW and HELEN, image_PHOTO.jpg in LFPW, `_mirror` before the dot. The folder counts.
 PHOTO_PATTERN = re.compile(r"(?P<photo>(?:.*/)?(?:\d+(?=_\d+(?:_mirror)?\.\w+$)|[^/]+?(?=(?:_mirror)?\.\w+$)))")
@@ -101,6 +101,15 @@ def fold_table(fold: np.ndarray, group: np.ndarray, source: Sequence[str]) -> pd
     return counts.rename_axis("fold")
 
 
+def describe_uneven(group: np.ndarray, fold: np.ndarray) -> str:
+    """Say that a fold has half as many faces again as an even one, or half as many, and why; "" where none has."""
+    sizes, largest = np.unique(fold, return_counts=True)[1], np.unique(group, return_counts=True)[1].max()
+    if sizes.max() <= 1.5 * sizes.mean() and sizes.min() >= 0.5 * sizes.mean():
+        return ""
+    return (f"folds of {sizes.min()} to {sizes.max()} faces: the largest group has {largest} of {len(group)}; scores "
+            "of such folds say little of each other. Name fewer folds, or look at split.photo_pattern")
+
+
 def read_folds(path: Path, num_faces: int) -> pd.DataFrame:
     """Read the fold table: columns `face` (0…N−1), `group` and `fold`, sorted by face whatever the order of its rows.
 
@@ -109,10 +118,10 @@ def read_folds(path: Path, num_faces: int) -> pd.DataFrame:
     """
     if not path.is_file():
         raise UserError(f"{path}: not found; run `dvc repro split` (or `python -m stages.split`) first")
-    try:
+    with artefact(path, "run the split stage again"):
         table = pd.read_csv(path)[["face", "group", "fold"]].sort_values("face", ignore_index=True)
-    except (KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: is no fold table ({error}); run the split stage again") from None
+        if not table.empty and not all(map(pd.api.types.is_integer_dtype, table.dtypes)):
+            raise ValueError("a face, group or fold that is no whole number")
     if not np.array_equal(table["face"], np.arange(num_faces)):
         raise UserError(f"{path}: does not list each of the {num_faces} train faces once; run the split stage again")
     return table

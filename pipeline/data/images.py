@@ -1,7 +1,7 @@
 """Images of a data set: files below its folder, or pictures from inside its annotation file."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
+from PIL import Image
+from PIL.ExifTags import Base
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,20 @@ class Images:
         pixels = self.read(image, "grey")
         if pixels is not None:
             return float(pixels.shape[1]), float(pixels.shape[0]), ""
-        return np.nan, np.nan, "unreadable" if (self.root / image).is_file() else "missing"
+        return np.nan, np.nan, self.reason(image)
+
+    def reason(self, image: str) -> str:
+        """Say why there is no readable image: "unreadable" or "missing"."""
+        return "unreadable" if (self.root / image).is_file() else "missing"
+
+    def notes(self, images: Iterable[str]) -> dict[str, int]:
+        """Count what is unusual but valid in images."""
+        files = [self.root / image for image in images if image not in self.inside]
+        root = self.root.resolve()
+        return {
+            "images that EXIF rotates, which is ignored": sum(map(is_rotated, files)),
+            "links to images outside the data folder": sum(not file.resolve().is_relative_to(root) for file in files),
+        }
 
     def sizes(self, images: Sequence[str], jobs: int = -1) -> tuple[np.ndarray, list[str]]:
         """Measure N images, each different one once, by `jobs` threads: (N, 2) float64, and N reasons, see `look`."""
@@ -38,6 +53,15 @@ class Images:
         looks = Parallel(n_jobs=jobs, prefer="threads")(delayed(self.look)(name) for name in names)
         size = np.array([look[:2] for look in looks], float).reshape(-1, 2)
         return size[rows], [looks[row][2] for row in rows]
+
+
+def is_rotated(path: Path) -> bool:
+    """Tell whether viewers show an image otherwise than its pixels are stored."""
+    try:
+        with Image.open(path) as opened:
+            return opened.getexif().get(Base.Orientation, 1) != 1
+    except Exception:  # a file that is no image, or broken, raises whatever its bytes make of it
+        return False
 
 
 def read_image(path: str | Path, color: str) -> np.ndarray | None:
@@ -51,4 +75,7 @@ def read_image(path: str | Path, color: str) -> np.ndarray | None:
     except OSError:
         return None
     flags = cv2.IMREAD_GRAYSCALE if color == "grey" else cv2.IMREAD_COLOR_RGB
-    return cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION) if data else None
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION) if data else None
+    except cv2.error:  # of an image larger than CV_IO_MAX_IMAGE_PIXELS, as a header of 40000×40000 says
+        return None

@@ -13,11 +13,13 @@ import pandas as pd
 from pipeline.common.errors import UserError
 from pipeline.common.files import atomic_path
 from pipeline.data.annotations import BOX
+from pipeline.data.annotations.fields import MAX_PIXEL, NUMBER, cut_problem
 from pipeline.inference.predictions import Predictions
 
 HEADER = ["Id", "Predicted"]
 MAX_AWAY = 0.05  # share of faces whose points may lie away from their box; in iBUG's train part it is 0
 BLOCK, CHUNK = 1 << 10, 1 << 17  # faces, and rows of a file, at once; bound the memory
+FAR = 20  # box sizes from the middle of a box, beyond which a point is a slip
 SHOWN = 5  # problems of one kind that are shown one by one
 
 
@@ -69,12 +71,19 @@ def check(path: Path, faces: pd.DataFrame, num_points: int) -> str:
 def check_places(path: Path, points: np.ndarray, faces: pd.DataFrame) -> int:
     """Count the faces that have the median of their points (N, K, 2; NaN where not asked for) inside their box.
 
-    A UserError says that these are too few: the points are no image pixels, or the faces are in another order.
+    A UserError says that these are too few: the points are no image pixels, or the faces are in another order; or that
+    single points lie far from any box.
     """
     away = ~_inside(points, faces)
     if away.sum() > MAX_AWAY * len(faces):
         raise UserError(f"{path}: the points of {away.sum()} of {len(faces)} faces (first: face {np.argmax(away)}) lie "
                         f"away from their box; {_guess(points, faces)}")
+    left, top, width, height = faces[BOX].to_numpy(np.float64).T
+    middle = np.stack([left + width / 2, top + height / 2], axis=1)
+    far = np.abs(points - middle[:, None]).max(axis=2) > FAR * np.maximum(width, height)[:, None]
+    if far.any():
+        raise UserError(*(f"{path}: face {face}, point {point}: {points[face, point].tolist()} is over {FAR} box sizes "
+                          "from its box" for face, point in np.argwhere(far)[:SHOWN]))
     return int(len(faces) - away.sum())
 
 
@@ -105,7 +114,9 @@ def read_values(path: Path, header: Sequence[str], ids: Sequence[object], expect
                 problems.append(f", line 1: the header is {first!r}, but must be {','.join(header)!r}")
             for rows in chunks:
                 should = [str(row_id) for row_id in ids[count : count + len(rows)]]
-                numbers = pd.to_numeric(rows[1], errors="coerce").to_numpy(np.float64)
+                plain = rows[1].where(rows[1].str.fullmatch(NUMBER))
+                numbers = pd.to_numeric(plain, errors="coerce").to_numpy(np.float64)
+                numbers = np.where(np.abs(numbers) < MAX_PIXEL, numbers, np.nan)
                 values[count : count + len(should)] = numbers[: len(should)]
                 missing = rows[1].str.lower().isin(["", "nan"]) & (not finite)
                 problems += _problems(rows, should, np.isfinite(numbers) | missing, header)
@@ -116,6 +127,8 @@ def read_values(path: Path, header: Sequence[str], ids: Sequence[object], expect
         raise UserError(f"{path}: not readable as CSV: {error}") from None
     if len(problems) > SHOWN:
         problems[SHOWN:] = [f": {len(problems) - SHOWN} more rows are wrong"]
+    if reason := cut_problem(_end(path)):
+        problems.append(f": {reason}")
     if count != len(ids):
         problems.append(f": {count} rows after the header, but {expected}")
     if problems:
@@ -123,12 +136,19 @@ def read_values(path: Path, header: Sequence[str], ids: Sequence[object], expect
     return values
 
 
+def _end(path: Path) -> str:
+    """Read the last character of a file, "" of an empty one."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 1))
+        return file.read().decode("latin-1")
+
+
 def _problems(rows: pd.DataFrame, ids: list[str], valid: np.ndarray, header: Sequence[str]) -> list[str]:
     """What is wrong with each row: another ID than that of `ids`, or a value that is not `valid`."""
     should = np.array(ids + ["the end"] * (len(rows) - len(ids)), object)
     wrong = ((rows[0] != should) | ~valid).to_numpy()
     return [f", line {line + 1}: " + (f"{header[0]} is {row_id!r}, but must be {own}" if row_id != own else
-                                      f"{header[1]} is {value!r}, not a finite number")
+                                      f"{header[1]} is {value!r}, not a finite number of pixels")
             for (line, row_id, value), own in zip(rows[wrong].itertuples(), should[wrong], strict=True)]
 
 

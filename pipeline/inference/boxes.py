@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-from PIL.ExifTags import Base
 
 from pipeline.common.errors import UserError
 from pipeline.data.annotations import BOX, formats
 from pipeline.data.annotations.fields import number
-from pipeline.data.images import Images, read_image
+from pipeline.data.images import Images, is_rotated, read_image
 from pipeline.inference.detect import load_detector
 
 TURNED = ("{}: stored turned or mirrored (EXIF); its pixels are taken as they are stored, so save it upright if no "
@@ -51,7 +49,7 @@ def find_boxes(images: Sequence[Path], boxes: Sequence[str], file: Path | None) 
         raise UserError(*problems)
     if not found:
         raise UserError("no face found in any photo; give the boxes (--boxes boxes.csv or --box LEFT,TOP,WIDTH,HEIGHT)")
-    return found, [TURNED.format(image) for image in sizes if _turned(image)] + notes
+    return found, [TURNED.format(image) for image in sizes if is_rotated(image)] + notes
 
 
 def read_boxes(file: Path, images: Sequence[Path]) -> tuple[Boxes, list[str], list[str]]:
@@ -114,9 +112,3 @@ def _detect(images: Sequence[Path]) -> tuple[Boxes, list[str], list[str]]:
     every = {image: detector(pixels) for image in images if (pixels := read_image(image, "rgb")) is not None}
     notes = [f"{image}: no face found" for image, rows in every.items() if not len(rows)]
     return {image: rows for image, rows in every.items() if len(rows)}, notes, []
-
-
-def _turned(image: Path) -> bool:
-    """Whether viewers show the image otherwise than its pixels are stored."""
-    with Image.open(image) as opened:
-        return opened.getexif().get(Base.Orientation, 1) != 1

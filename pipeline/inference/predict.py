@@ -100,5 +100,9 @@ def predict_fold(
     run, train, test = paths.run(model, fold), CropStore.open(crops / "train"), CropStore.open(crops / "test")
     _, held_out = fold_rows(paths.folds, fold, len(train))
     predictor = load_predictor(run, train, test, flip_indices=flip_indices, runtime=runtime, tta=tta)
-    for part, store, rows in (("oof", train, held_out), ("test", test, np.arange(len(test)))):
-        predictor.predict(store, rows, f"{model}-{fold} {part}").save(run / f"{part}.npz")
+    found = {part: predictor.predict(store, rows, f"{model}-{fold} {part}")
+             for part, store, rows in (("oof", train, held_out), ("test", test, np.arange(len(test))))}
+    for part, predictions in found.items():
+        predictions.check_finite(run / f"{part}.npz")
+    for part, predictions in found.items():
+        predictions.save(run / f"{part}.npz")

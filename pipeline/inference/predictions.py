@@ -32,6 +32,9 @@ class Predictions:
     spread: np.ndarray
 
     def __post_init__(self) -> None:
+        face = np.asarray(self.face)
+        if face.dtype.kind not in "iu" and not (np.isfinite(face) & (face == np.floor(face))).all():
+            raise ValueError("faces that are no whole numbers")
         for name, dtype in zip(FIELDS, (np.int64, np.float32, np.float32), strict=True):
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype))
         if self.face.shape != self.points.shape[:1] or self.points.shape != (*self.spread.shape[:2], 2):
@@ -55,19 +58,29 @@ class Predictions:
         order = np.argsort(np.concatenate([part.face for part in parts]), kind="stable")
         return cls(**{name: np.concatenate([getattr(part, name) for part in parts])[order] for name in FIELDS})
 
+    def check_finite(self, path: Path) -> None:
+        """Raise a UserError that names `path` and the first face with a point or spread that is not finite."""
+        broken = self.face[~(np.isfinite(self.points).all((1, 2)) & np.isfinite(self.spread).all(1))]
+        if len(broken):
+            raise UserError(f"{path}: {len(broken)} of {len(self)} faces have points that are not finite, the first is "
+                            f"face {broken[0]}; train the model again, with a lower lr or a grad_clip, and predict")
+
     def save(self, path: Path) -> None:
-        """Write an npz file atomically."""
+        """Write an npz file atomically; nothing is written where `check_finite` raises."""
+        self.check_finite(path)
         write_arrays(path, face=self.face, points=self.points, spread=self.spread)
 
     @classmethod
     def load(cls, path: Path) -> "Predictions":
-        """Read what `save` wrote; a UserError names the file where it is missing, broken or of other shape."""
+        """Read what `save` wrote; a UserError names the file where it is missing, broken, or not finite."""
         what_to_do = "run `dvc repro` (or the stage that writes it) first"
         arrays = read_arrays(path, FIELDS, what_to_do)
         try:
-            return cls(**arrays)
+            found = cls(**arrays)
         except (ValueError, TypeError) as error:
             raise UserError(f"{path}: not what was written there ({error}); delete it and {what_to_do}") from None
+        found.check_finite(path)
+        return found
 
 
 Runs = dict[str, dict[int, Predictions]]  # model → fold → its predictions

@@ -1,6 +1,7 @@
 """Training loop, resumable after any whole epoch."""
 
 import time
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from pipeline.common.errors import UserError
 from pipeline.data.store import CropStore, center_input
 from pipeline.keypoints import geometry
 from pipeline.keypoints.metrics import face_nme, mae, measurable
@@ -66,6 +68,9 @@ class Trainer:
             The averaged network and the history, one row an epoch: `epoch`, `lr`, `train_loss`, `val_loss`, `val_mae`
             (image pixels), `val_nme` (percent), `seconds`, `images_per_second`; NaN where an epoch had no validation,
             and as the NME of a skeleton without eyes.
+
+        Raises:
+            UserError: a loss is not finite; the state of the last epoch before is kept.
         """
         epochs, faces = self.schedule.epochs, min(self.schedule.batch_size, len(train_rows))
         loader = train_loader(batches, train_rows, batch_size=faces, seed=self.seed, workers=self.runtime.workers,
@@ -79,6 +84,8 @@ class Trainer:
             seconds = time.perf_counter() - start
             due = (epoch + 1) % self.validate_every == 0 or epoch + 1 == epochs
             scores = self.evaluate(val_rows) if due else dict.fromkeys(VALIDATION, np.nan)
+            if due and not np.isfinite(scores["val_loss"]):
+                raise _diverged(self.label, f"validation loss is {scores['val_loss']} after epoch {epoch + 1}")
             row = {"epoch": epoch + 1, "lr": self.optimizer.param_groups[0]["lr"], "train_loss": train_loss, **scores,
                    "seconds": seconds, "images_per_second": len(loader) * faces / seconds}
             history.append(self.distributed.broadcast(row))
@@ -88,11 +95,11 @@ class Trainer:
         return self.average.module, history
 
     def train_one_epoch(self, loader: DataLoader, epoch: int) -> float:
-        """Go through the loader once and return the mean loss."""
+        """Go through the loader once and return the mean loss; a UserError names the first batch with none."""
         torch.manual_seed(self.seed * 10_007 + epoch + 1_000_003 * self.distributed.rank)  # for dropout
         cast(EpochSampler, loader.sampler).epoch = epoch
         self.network.set_training(freeze_backbone=epoch < self.schedule.freeze_epochs)
-        network, total = self.distributed.data_parallel(self.network), torch.zeros((), device=self.runtime.device)
+        network, losses = self.distributed.data_parallel(self.network), []
         phase = self.schedule.phase(epoch)
         scheduler = build_scheduler(self.optimizer, self.schedule, epochs=len(phase), steps=len(loader))
         title = f"{self.label} epoch {epoch + 1}/{self.schedule.epochs}"
@@ -108,8 +115,14 @@ class Trainer:
             self.scaler.update()
             self.optimizer.zero_grad(set_to_none=True)
             self.average.update(self.network, step=update)
-            total += value.detach()
-        return self.distributed.all_reduce_mean(total).item() / len(loader)
+            losses.append(value.detach())
+        found = self.distributed.all_reduce_mean(torch.stack(losses)).cpu()  # once an epoch, a GPU is not waited for
+        if not found.isfinite().all():
+            step = int((~found.isfinite()).nonzero()[0])
+            _, rows, _ = [*cast(EpochSampler, loader.sampler)][step]
+            raise _diverged(self.label, f"loss is {found[step]:g} in epoch {epoch + 1}, step {step + 1}, of faces "
+                                        f"{', '.join(map(str, rows))}")
+        return found.mean().item()
 
     def batch_loss(self, network: nn.Module, batch: Batch) -> Tensor:
         """Compute the loss of one batch in float32; targets are encoded on the device."""
@@ -139,12 +152,20 @@ class Trainer:
         return dict(zip(VALIDATION, (float(total / count) if count else np.nan for total, count in sums), strict=True))
 
     def _resume(self, resume: ResumeState) -> list[dict]:
-        """Load the saved state, if there is one, and return its history."""
+        """Load the saved state and return its history; without a state that fits, leave all parts as they are."""
         state = resume.load()
         if state is None:
             return []
-        for name, part in self.parts.items():
-            part.load_state_dict(state[name])
+        start = deepcopy({name: part.state_dict() for name, part in self.parts.items()})
+        try:
+            for name, part in self.parts.items():
+                part.load_state_dict(state[name])
+            _stalled(state["history"], self.schedule.patience)
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            for name, part in self.parts.items():  # some may have been loaded, wholly or in part
+                part.load_state_dict(start[name])
+            resume.set_aside(error)
+            return []
         tqdm.write(f"going on after epoch {len(state['history'])}")
         return state["history"]
 
@@ -167,6 +188,11 @@ def describe(label: str, row: dict) -> str:
         text += f", validation {row['val_loss']:.4f}, MAE {row['val_mae']:.3f} px"
         text += "" if np.isnan(row["val_nme"]) else f", NME {row['val_nme']:.2f}%"
     return f"{text}, {row['images_per_second']:.0f} images/s"
+
+
+def _diverged(label: str, what: str) -> UserError:
+    return UserError(f"{label}: {what}; lower the model's lr, set its grad_clip or look at these faces (the state "
+                     "before this epoch is kept)")
 
 
 def _stalled(history: list[dict], patience: int | None) -> bool:

@@ -1,6 +1,7 @@
 """Training of one fold: from the crop store and the fold table to a run folder."""
 
 import json
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pipeline.common.files import write_text
+from pipeline.common.errors import UserError
+from pipeline.common.files import exclusive, write_text
 from pipeline.common.paths import Paths
 from pipeline.data.folds import fold_rows
 from pipeline.data.store import CropStore
@@ -37,6 +39,9 @@ def train_fold(
     """
     store, label, seed = CropStore.open(crops), f"{model}-{fold}", recipe.seed + fold
     train_rows, val_rows = fold_rows(paths.folds, fold, len(store))
+    if not np.isfinite(store.truth[train_rows]).any():
+        raise UserError(f"{crops / 'keypoints.npy'}: none of the {len(train_rows)} faces outside fold {fold} has a "
+                        "point to train on; look at data.train and data.points, then run the crop stage again")
     description: dict[str, Any] = {"network": recipe.network, "codec": recipe.codec, "num_points": skeleton.num_points,
                                    "channels": store.channels, "size": store.size}
     settings = [description, asdict(recipe), fold, runtime.device.type, str(runtime.dtype), runtime.threads,
@@ -46,7 +51,10 @@ def train_fold(
     torch.manual_seed(seed)
     network, codec = build_model(**description)
     network.start_at(codec.encode(torch.from_numpy(mean_points(store, train_rows)[None])))
-    with init_distributed(runtime.device) as distributed:
+    out, busy = paths.run(model, fold), "another training of this fold runs; wait until it has ended"
+    with init_distributed(runtime.device) as distributed, ExitStack() as stack:
+        if distributed.is_main:
+            stack.enter_context(exclusive(out, busy))
         batches = make_batches(store, recipe.augmentation, skeleton.flip, runtime.device)
         trainer = Trainer(
             network=network, codec=codec, loss=build_loss(codec, **recipe.loss), store=store, schedule=recipe.schedule,
@@ -54,12 +62,11 @@ def train_fold(
             distributed=distributed,
         )
         network, history = trainer.fit(batches, train_rows, val_rows, resume)
-    if distributed.is_main:
-        out = paths.run(model, fold)
-        save_model(out, network, description)
-        write_text(out / "history.csv", pd.DataFrame(history).to_csv(index=False))
-        write_text(out / "metrics.json", json.dumps(_metrics(history, runtime, len(train_rows)), indent=2) + "\n")
-        resume.remove()
+        if distributed.is_main:
+            save_model(out, network, description)
+            write_text(out / "history.csv", pd.DataFrame(history).to_csv(index=False))
+            write_text(out / "metrics.json", json.dumps(_metrics(history, runtime, len(train_rows)), indent=2) + "\n")
+            resume.remove()
 
 
 def _metrics(history: list[dict], runtime: Runtime, train_faces: int) -> dict:

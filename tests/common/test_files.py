@@ -1,12 +1,17 @@
 """Atomic files and folders, and arrays that are read back or refused."""
 
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipeline.common.errors import UserError
-from pipeline.common.files import atomic_path, read_arrays, write_arrays, write_text
+from pipeline.common.errors import UserError, explain
+from pipeline.common.files import atomic_path, exclusive, read_arrays, write_arrays, write_bytes, write_text
 
 
 def test_atomic_path_after_a_failure_keeps_the_old_file_and_leaves_no_other(tmp_path: Path) -> None:
@@ -30,6 +35,62 @@ def test_atomic_path_of_a_folder_replaces_what_was_there(tmp_path: Path) -> None
             assert not (path / name).exists()
     assert [file.name for file in path.iterdir()] == ["two"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_atomic_path_flushes_to_the_disk_around_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is renamed is on the disk before it, the folder that has its name after it."""
+    calls, sync, replace = [], os.fsync, os.replace
+
+    def name(descriptor: int) -> str:
+        paths = [tmp_path, *tmp_path.rglob("*")]
+        return next(str(path) for path in paths if os.path.samestat(path.stat(), os.fstat(descriptor)))
+
+    monkeypatch.setattr(os, "fsync", lambda descriptor: calls.append(name(descriptor)) or sync(descriptor))
+    monkeypatch.setattr(os, "replace", lambda *paths: calls.append("rename") or replace(*paths))
+    write_text(tmp_path / "a.txt", "new")
+    with atomic_path(tmp_path / "folder") as partial:
+        (partial / "below").mkdir(parents=True)
+        (partial / "below" / "b.txt").write_text("b")
+    folder = f"{tmp_path}/folder.partial"
+    assert calls == [f"{tmp_path}/a.txt.partial", "rename", f"{tmp_path}",
+                     f"{folder}/below", f"{folder}/below/b.txt", folder, "rename", f"{tmp_path}"]
+
+
+@pytest.mark.parametrize("write", [
+    lambda path, value: write_text(path, str(value)), lambda path, value: write_bytes(path, bytes([value])),
+    lambda path, value: write_arrays(path, value=np.array([value])),
+])
+def test_write_replaces_the_file_and_writes_none_in_place(tmp_path: Path, write: Callable[[Path, int], None]) -> None:
+    """A hard link keeps what the file held before."""
+    path, before = tmp_path / "file", tmp_path / "before"
+    write(path, 1)
+    content = path.read_bytes()
+    os.link(path, before)
+    write(path, 2)
+    assert before.read_bytes() == content != path.read_bytes()
+
+
+def test_atomic_path_on_a_full_disk_names_the_file_and_leaves_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with pytest.raises(OSError) as caught, atomic_path(path):
+        raise OSError(errno.ENOSPC, "No space left on device")  # as write(2) into an open file does
+    assert explain(caught.value) == (
+        f"{path}: No space left on device; free some space there, then run the same command again")
+    assert not list(tmp_path.iterdir())
+
+
+def test_exclusive_while_another_process_holds_it_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "fold0"
+    code = ("import sys; from pathlib import Path; from pipeline.common.files import exclusive\n"
+            "with exclusive(Path(sys.argv[1]), ''): print(flush=True); input()")
+    with subprocess.Popen([sys.executable, "-c", code, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(UserError, match="fold0: it is busy"), exclusive(folder, "it is busy"):
+            raise AssertionError
+        other.kill()
+    with exclusive(folder, "it is busy"):
+        pass
+    assert not list(folder.iterdir())
 
 
 def test_read_arrays_returns_what_was_written(tmp_path: Path) -> None:

@@ -45,6 +45,12 @@ def test_asf_coordinates_0_and_1_are_the_outer_edges_of_the_image(root):
     assert found.faces["where"].tolist() == [f"{root}/in/f.asf:8"]
 
 
+def test_asf_with_a_byte_order_mark_is_utf_8(root):
+    (root / "in" / "f.asf").write_text(GOOD, encoding="utf-8-sig")
+    found, wrong = asf.parse(root, "in", 2)
+    assert wrong == [] and found.faces.image.tolist() == ["in/ä b.png"]
+
+
 @pytest.mark.parametrize(("old", "new", "expected"), [
     ("\t0.05", "\tx", ["in/f.asf:5: 'x' is not a number of pixels"]),
     ("\t0.05", "\tnan", ["in/f.asf:5: 'nan' is not a number of pixels"]),

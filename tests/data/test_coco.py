@@ -87,3 +87,13 @@ def test_coco_with_foreign_records_names_them(tmp_path):
 ])
 def test_coco_of_another_file_says_why(tmp_path, text, expected):
     assert read(tmp_path, text)[1] == [expected]
+
+
+def test_coco_name_that_is_no_unicode_text_is_a_problem(tmp_path):
+    _, wrong = read(tmp_path, '{"images": [{"id": 1, "file_name": "a\\ud800.jpg"}]}')
+    assert wrong == ["f.json: images[0]: image path 'a\\ud800.jpg' is not Unicode text"]
+
+
+def test_coco_with_only_crowds_is_a_problem(tmp_path):
+    found, wrong = read(tmp_path, {"images": IMAGES, "annotations": [FACE | {"iscrowd": 1}] * 2}, 3)
+    assert len(found) == 0 and wrong == ["f.json: has only crowds (iscrowd 1), 2 of them; single faces are expected"]

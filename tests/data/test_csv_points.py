@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from pipeline.data.annotations import BOX, Layout, csv_points, formats
+from pipeline.data.validation import validate_files
+from pipeline.keypoints.skeleton import make_skeleton
 from tests.conftest import DATA
 
 FACES = DATA / "pytorch_faces"
@@ -90,6 +92,25 @@ def test_csv_with_problems_names_file_line_and_face(tmp_path):
 ])
 def test_csv_with_an_invalid_header_says_why(tmp_path, text, expected):
     assert read(tmp_path, text)[1] == expected
+
+
+@pytest.mark.parametrize("text", ["a.jpg,1,2\nb.jpg,1,2", "image_name,a_x,a_y\na.jpg,1,2\r\nb.jpg,1,2.5"])
+def test_csv_that_may_be_cut_in_its_last_number_is_a_problem(tmp_path, text):
+    line = text.count("\n") + 1
+    assert read(tmp_path, text)[1] == [
+        f"f.csv:{line}: the last line has no line end: its number may be cut; write the file again"]
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_csv_with_another_separator_is_one_problem(tmp_path, mark):
+    text = "image_name,a_x,a_y\na.jpg,1,2\nb.jpg,1,2\n".replace(",", mark)
+    (tmp_path / "f.csv").write_text(text)
+    problem = f"{tmp_path}/f.csv:1: fields are separated by {mark!r}; write commas"
+    for layout in (Layout(), Layout(format="csv_points", num_points=1)):
+        annotations, wrong = formats.parse(tmp_path, "f.csv", layout)
+        assert wrong == [problem] and len(annotations) == 0
+    report, = validate_files(tmp_path, "f.csv", None, make_skeleton("one", 1), Layout(format="csv_points"))
+    assert report.problems == (problem,)
 
 
 def test_csv_with_another_number_of_points_is_one_problem(tmp_path):

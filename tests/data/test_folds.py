@@ -222,11 +222,27 @@ def test_read_folds_of_reordered_rows_is_sorted_by_face(tmp_path):
     (None, "folds.csv: not found; run `dvc repro split`"),
     ("face,group,fold\n0,0,1\n1,1,2\n", "each of the 3 train faces once"),
     ("face,group,fold\n0,0,1\n1,1,2\n1,1,2\n", "each of the 3 train faces once"),
-    ("face,fold\n0,1\n1,2\n2,2\n", "is no fold table .*group"),
-    ("", "is no fold table"),
+    ("face,fold\n0,1\n1,2\n2,2\n", "not what was written there .*group"),
+    ("", "not what was written there"),
 ])
 def test_read_folds_of_another_table_is_refused(tmp_path, text, message):
     if text is not None:
         (tmp_path / "folds.csv").write_text(text)
     with pytest.raises(UserError, match=message):
         read_folds(tmp_path / "folds.csv", 3)
+
+
+@pytest.mark.parametrize("content", ["", "\x00", "face,group\n0,0\n", *(
+    f"face,group,fold\n{row}\n" for row in ("0,0,0.5", "0,0,", "0,x,0", "0.5,0,0", "1,0,0"))])
+def test_read_folds_tampered_is_an_error(tmp_path, content):
+    path = tmp_path / "folds.csv"
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"folds\.csv: .*; run the split stage again"):
+        read_folds(path, 1)
+
+
+def test_describe_uneven_of_one_large_group_says_so():
+    group = np.r_[np.zeros(90, int), 1:11]
+    fold = folds.assign_folds(group, np.zeros(100, int), [0, 1, 2, 3], seed=0)
+    assert "faces: the largest group has 90 of 100; scores of such folds" in folds.describe_uneven(group, fold)
+    assert folds.describe_uneven(np.arange(100), np.arange(100) % 4) == ""

@@ -1,3 +1,5 @@
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -5,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from PIL import Image
+from PIL.ExifTags import Base
 
 from pipeline.data.annotations import BOX, Annotations
 from pipeline.data.symmetry import FEWEST
@@ -97,6 +101,17 @@ def test_validate_files_with_many_problems_lists_all_at_once(root):
     ]
 
 
+def test_validate_files_with_a_header_of_a_huge_image_calls_it_unreadable(root):
+    """CV_IO_MAX_IMAGE_PIXELS makes OpenCV raise."""
+    header = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    (root / "good.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
+    (root / "train.xml").write_text("\n".join(TRAIN.splitlines()[:3]) + "</image></images></dataset>")
+    report, = validate_files(root, "train.xml", None, THREE, jobs=1)
+    assert [problem.partition(": face")[2] for problem in report.problems] == [
+        f" 0 (good.png): image {root}/good.png is unreadable"]
+
+
 def test_validate_command_with_problems_prints_both_files_and_fails(root):
     arguments = ["--root", str(root), "--train", "train.xml", "--test", "test.xml"]
     result = CliRunner().invoke(main, arguments)
@@ -134,7 +149,22 @@ def test_validate_with_unusual_faces_counts_them(root):
     assert report.notes == {
         "box over the edge of the image": 3, "box not square": 1, "points outside the box": 1,
         "points outside the image": 2, "some points missing": 1, "images with several faces": 1,
+        "images that EXIF rotates, which is ignored": 0, "links to images outside the data folder": 0,
     }
+
+
+def test_validate_counts_images_that_exif_rotates_and_links_out_of_the_folder(root, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    exif = Image.Exif()
+    exif[Base.Orientation] = 6
+    Image.fromarray(np.zeros((80, 100), np.uint8)).save(elsewhere / "a.jpg", exif=exif)
+    (root / "a.jpg").symlink_to(elsewhere / "a.jpg")
+    (root / "same.png").symlink_to("good.png")
+    annotations = Annotations(faces=faces([[10, 10, 20, 20]] * 3, ["a.jpg", "same.png", "good.png"]), keypoints=None)
+    report = validate(annotations, root, None, file=Path("f.xml"), labelled=False, jobs=1)
+    assert report.problems == ()
+    assert report.notes["images that EXIF rotates, which is ignored"] == 1
+    assert report.notes["links to images outside the data folder"] == 1
 
 
 def test_validate_with_numbers_not_finite_names_them(root):

@@ -157,10 +157,9 @@ def test_load_experiment_other_version_is_named(tmp_path: Path) -> None:
 
 def test_oof_not_finite_is_refused(tmp_path: Path) -> None:
     root = write(tmp_path / "a", {"net": 1.0, "ensemble": 1.0})
-    rows = np.arange(FACES)
-    Predictions(face=rows, points=np.full((FACES, 3, 2), np.nan), spread=np.zeros((FACES, 3))).save(
-        root / "ensemble" / "oof.npz")
-    with pytest.raises(UserError, match="ensemble predicts points that are not numbers"):
+    np.savez(root / "ensemble" / "oof.npz", face=np.arange(FACES), points=np.full((FACES, 3, 2), np.nan),
+             spread=np.zeros((FACES, 3)))
+    with pytest.raises(UserError, match=r"ensemble/oof\.npz: .* not finite, the first is face 0"):
         compare(load(root), load(root))
 
 

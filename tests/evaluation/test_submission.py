@@ -82,6 +82,11 @@ def test_check_good_file_passes(tmp_path: Path) -> None:
         (lambda lines: [*lines[:3], "2,-inf", *lines[4:]], ["line 4: Predicted is '-inf', not a finite"]),
         (lambda lines: [*lines[:3], "2,", *lines[4:]], ["line 4: Predicted is '', not a finite"]),
         (lambda lines: [*lines[:3], "2,x", *lines[4:]], ["line 4: Predicted is 'x', not a finite number"]),
+        (lambda lines: [*lines[:3], "2,1_0", *lines[4:]], ["line 4: Predicted is '1_0', not a finite"]),
+        (lambda lines: [*lines[:3], "2,１２", *lines[4:]], ["line 4: Predicted is '１２', not a finite"]),
+        (lambda lines: [*lines[:3], "2,1e300", *lines[4:]], ["line 4: Predicted is '1e300', not a finite"]),
+        (lambda lines: [*lines[:3], "2,0x10", *lines[4:]], ["line 4: Predicted is '0x10', not a finite"]),
+        (lambda lines: lines, ["s.csv: the last line has no line end: its number may be cut; write the file again"]),
         (lambda lines: [*lines[:3], "2,1,5", *lines[4:]], ["line 4, saw 3"]),
         (lambda lines: [*lines[:3], "2", *lines[4:]], ["line 4: Predicted is '', not a finite"]),
         (lambda lines: [*lines[:3], "", *lines[3:]], ["line 4: Id is '', but must be 2", "13 rows after the header"]),
@@ -98,6 +103,14 @@ def test_check_bad_layout_names_all_problems(tmp_path: Path, change, messages: l
     found = "\n".join(caught.value.problems)
     assert all(message in found for message in messages), found
     assert len(set(caught.value.problems)) == len(caught.value.problems) < 13
+
+
+def test_check_point_far_from_its_box_is_refused(tmp_path: Path) -> None:
+    points = POINTS.copy()
+    points[1, 1, 0] = -99999
+    write(tmp_path / "s.csv", points)
+    with pytest.raises(UserError, match=r"face 1, point 1: \[-99999\.0, .* is over 20 box sizes from its box"):
+        check(tmp_path / "s.csv", FACES, 2)
 
 
 def test_check_many_problems_are_counted(tmp_path: Path) -> None:

@@ -42,6 +42,13 @@ def test_predictions_of_unequal_shapes_are_refused() -> None:
         Predictions(face=np.arange(2), points=np.zeros((3, 2, 2)), spread=np.zeros((3, 2)))
 
 
+@pytest.mark.parametrize("faces", [[0.5, 1], [np.nan, 1], [np.inf, 1]])
+def test_load_fractional_faces_are_refused(tmp_path: Path, faces: list[float]) -> None:
+    np.savez(tmp_path / "oof.npz", face=np.array(faces), points=np.zeros((2, 1, 2)), spread=np.zeros((2, 1)))
+    with pytest.raises(UserError, match=r"oof\.npz: not what was written there \(faces that are no whole numbers\)"):
+        Predictions.load(tmp_path / "oof.npz")
+
+
 def test_load_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"gone\.npz: not found"):
         Predictions.load(tmp_path / "gone.npz")
@@ -57,6 +64,17 @@ def test_load_missing_or_broken_file_is_named(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=re.escape(f"{path}: not what was written there")):
             Predictions.load(path)
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_predictions_that_are_not_finite_are_neither_written_nor_read(tmp_path: Path, value: float) -> None:
+    path, bad = tmp_path / "oof.npz", make([4, 2, 7])
+    bad.points[1, 0, 1] = value
+    message = re.escape(f"{path}: 1 of 3 faces have points that are not finite, the first is face 2; train")
+    with pytest.raises(UserError, match=message):
+        bad.save(path)
+    assert not path.exists()
+    np.savez(path, face=bad.face, points=bad.points, spread=bad.spread)
+    with pytest.raises(UserError, match=message):
+        Predictions.load(path)
 
 
 def test_load_runs_missing_files_are_all_named(tmp_path: Path) -> None:

@@ -128,6 +128,15 @@ def test_bootstrap_of_groups_matches_the_normal_interval() -> None:
     assert paired_bootstrap(gap, np.zeros(400), np.arange(400), seed=2) == single
 
 
+def test_bootstrap_of_unequal_groups_is_of_the_mean_over_faces() -> None:
+    """A hundred groups of nine faces that differ by 2, a hundred of one that does not: the mean over groups is 1."""
+    size = np.tile([9, 1], 100)
+    gap = np.repeat(np.tile([2.0, 0.0], 100), size)
+    found = paired_bootstrap(gap, np.zeros(1000), np.repeat(np.arange(200), size), seed=0)
+    assert found.difference == pytest.approx(1.8)
+    assert 1.7 < found.low < 1.8 < found.high < 1.9
+
+
 def test_bootstrap_with_weights_weights_the_means() -> None:
     gap, weight, group = np.array([1.0, 3, -2, 5]), np.array([1, 3, 2, 0]), np.array([0, 0, 1, 2])
     found = paired_bootstrap(gap, np.zeros(4), group, seed=0, weight=weight)

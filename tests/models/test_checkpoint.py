@@ -1,4 +1,6 @@
 import json
+import os
+import shutil
 
 import pytest
 import torch
@@ -29,21 +31,35 @@ def test_resume_state_crash_while_saving_keeps_the_one_before(tmp_path, monkeypa
     resume = ResumeState(tmp_path, "key")
     resume.save({"epoch": 1})
 
-    def crash(state, path):
-        path.write_bytes(b"half")
+    def crash(path, data):
+        path.open("wb").write(data[: len(data) // 2])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(torch, "save", crash)
+    monkeypatch.setattr(type(resume.path), "write_bytes", crash)
     with pytest.raises(KeyboardInterrupt):
         resume.save({"epoch": 2})
     assert resume.load() == {"epoch": 1}
 
 
-def test_resume_state_with_code_is_not_unpickled(tmp_path):
+def test_resume_state_with_code_is_not_unpickled(tmp_path, capsys):
     resume = ResumeState(tmp_path, "key")
     resume.save({"code": DangerousOnLoad()})
-    with pytest.raises(Exception, match="[Ww]eights.only"):
-        resume.load()
+    assert resume.load() is None
+    printed = "".join(capsys.readouterr())
+    assert "Weights only" in printed and "code ran" not in printed
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK" * 50, b"\x80\x04N."])
+def test_resume_state_broken_is_set_aside_in_one_line(tmp_path, capsys, content):
+    resume = ResumeState(tmp_path, "key")
+    resume.save({"epoch": 1})
+    resume.path.write_bytes(content)
+    assert resume.load() is None
+    assert [path.name for path in resume.folder.iterdir()] == ["state.broken"]
+    printed = "".join(capsys.readouterr())
+    assert printed.count("\n") == 1 and f"{resume.path}: not a state of this training" in printed
+    resume.save({"epoch": 2})
+    assert resume.load() == {"epoch": 2}
 
 
 class DangerousOnLoad:
@@ -59,6 +75,22 @@ def test_fingerprint_other_values_or_files_differs(tmp_path):
     assert first != fingerprint({"lr": 2e-3}, path)
     path.write_text("b")
     assert first != fingerprint({"lr": 1e-3}, path)
+
+
+def test_save_model_and_state_replace_their_files_and_write_none_in_place(tmp_path):
+    """A hard link keeps what a file held before."""
+    resume = ResumeState(tmp_path, "key")
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        model, _ = build_model(**DESCRIPTION)
+        save_model(tmp_path, model, DESCRIPTION | {"size": 32 + seed})
+        resume.save({"epoch": seed})
+        for path in (tmp_path / "model.safetensors", tmp_path / "model.json", resume.path):
+            link, copy = (path.with_name(f"{path.name}.{name}") for name in ("link", "copy"))
+            if seed == 0:
+                os.link(path, link)
+                shutil.copy(path, copy)
+            assert link.read_bytes() == copy.read_bytes() and (link.read_bytes() == path.read_bytes()) == (seed == 0)
 
 
 def test_load_model_pretrained_needs_no_weights_file(tmp_path):
@@ -77,6 +109,19 @@ def test_load_model_missing_or_broken_file_is_an_error(tmp_path, name, message):
     assert json.loads((tmp_path / "model.json").read_text()) == DESCRIPTION
     (tmp_path / name).write_bytes(b"{")
     with pytest.raises(UserError, match=message):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("content", [
+    "", "[]", "7", "{}", '{"network": 3}', "[" * 50_000, json.dumps(DESCRIPTION | {"size": 10**30}),
+    json.dumps(DESCRIPTION | {"num_points": -1}), json.dumps(DESCRIPTION | {"codec": {"name": "other"}}),
+    json.dumps(DESCRIPTION | {"size": "32"}), json.dumps(DESCRIPTION | {"more": 1}),
+])
+def test_load_model_tampered_description_is_an_error(tmp_path, content):
+    model, _ = build_model(**DESCRIPTION)
+    save_model(tmp_path, model, DESCRIPTION)
+    (tmp_path / "model.json").write_text(content)
+    with pytest.raises(UserError, match="(not readable|of another version) .*train it again"):
         load_model(tmp_path)
 
 

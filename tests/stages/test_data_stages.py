@@ -109,7 +109,7 @@ def test_stages_on_kaggle_pixels_end_in_a_submission(place):
 def test_submit_check_without_crops_uses_the_annotations(place):
     place(train="dlib.xml", test="dlib.xml")
     lines = [f"{i},{value}" for i, value in enumerate(np.full(30, 8.0))]
-    Path("s.csv").write_text("\n".join(["Id,Predicted", *lines]))
+    Path("s.csv").write_text("\n".join(["Id,Predicted", *lines, ""]))
     assert "3 faces × 5 points = 30 rows" in succeed("submit", "--check", "s.csv")
     place(train="dlib.xml")
     result = run("submit", "--check", "s.csv")

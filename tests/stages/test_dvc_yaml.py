@@ -3,10 +3,15 @@
 import ast
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
+
+from pipeline.common.errors import UserError
+from pipeline.params import load_params
 
 ROOT = Path(__file__).parents[2]
 PIPELINE = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
@@ -31,11 +36,11 @@ def nested(value: object) -> list[str]:
 
 def test_the_stages_of_the_design():
     assert list(STAGES) == [
-        "sample", "crop", "split", "train", "predict", "align", "train-aligned", "predict-aligned", "ensemble",
+        "check", "sample", "crop", "split", "train", "predict", "align", "train-aligned", "predict-aligned", "ensemble",
         "submit", "score", "report"]
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", [name for name in STAGES if name != "check"])
 def test_each_params_key_exists(name):
     keys = [key.replace("${item.model}", "resnet") for key in STAGES[name]["params"]]
     assert keys
@@ -46,7 +51,7 @@ def test_each_params_key_exists(name):
 @pytest.mark.parametrize("name", STAGES)
 def test_the_run_cache_sees_each_size(name):
     """DVC's run cache takes two runs for one that differ only in a `size` or `nfiles` within a section."""
-    keys = [key.replace("${item.model}", "resnet") for key in STAGES[name]["params"]]
+    keys = [key.replace("${item.model}", "resnet") for key in STAGES[name].get("params", [])]
     inner = {f"{key}.{below}" for key in keys for below in nested(lookup(key))}
     assert {key for key in inner if key.split(".")[-1] in ("size", "nfiles")} <= set(keys)
 
@@ -57,6 +62,57 @@ def test_each_reference_is_a_params_key():
     for key in found:
         if not key.startswith(("item.", "crops")):
             lookup(key)
+
+
+TEMPLATED = sorted({key for key in re.findall(r"\$\{([^}]+)\}", (ROOT / "dvc.yaml").read_text())
+                    if not key.startswith("item.") and key != "crops"})
+HOSTILE = ["x; touch pwned #", "$(touch pwned)", "`touch pwned`", "x\ntouch pwned", "../x.csv", "/x.csv", "-x.csv"]
+NO_FOLDER = ["ssh://host/x", "https://host/x", "x\ntouch pwned"]  # data.root may be any local one: it is only read
+
+
+def spoil(params: dict, key: str, value: object) -> dict:
+    section, _, name = key.partition(".")
+    value = [value] if isinstance(params[section][name], list) else value
+    return params | {section: params[section] | {name: value}}
+
+
+@pytest.mark.parametrize("key", TEMPLATED)
+def test_each_templated_key_is_checked_before_dvc_uses_it(key, tmp_path):
+    assert len(TEMPLATED) == 9
+    for hostile in NO_FOLDER if key == "data.root" else HOSTILE:
+        YAML().dump(spoil(PARAMS, key, hostile), tmp_path / "params.yaml")
+        with pytest.raises(UserError, match=re.escape(f"params.yaml: {key}")):
+            load_params(tmp_path / "params.yaml")
+
+
+def test_commands_have_no_params_but_names_and_numbers_of_models_and_folds():
+    found = {key for stage in STAGES.values() for key in re.findall(r"\$\{([^}]+)\}", stage["cmd"])}
+    assert found == {"item.model", "item.fold"}
+
+
+def test_each_stage_comes_after_the_check():
+    after = {"data/checked.txt"}
+    waiting = [stage for stage in STAGES.values() if "data/checked.txt" not in stage["outs"]]
+    while ready := [stage for stage in waiting if any(dep.startswith(tuple(after)) for dep in stage["deps"])]:
+        after |= {out for stage in ready for out in stage["outs"]} | {"${crops}"}
+        waiting = [stage for stage in waiting if stage not in ready]
+    assert not waiting
+
+
+@pytest.mark.slow
+def test_repro_of_hostile_params_runs_nothing_of_theirs(tmp_path, monkeypatch):
+    """DVC itself: the check fails before a shell sees the name of a model."""
+    for name in ("pipeline", "stages"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    hostile = spoil(spoil(PARAMS, "train.models", "x; touch pwned #"), "sample.sets", "sample; touch pwned #")
+    YAML().dump(hostile, Path("params.yaml"))
+    for command in (["init", "--no-scm", "-q"], ["repro"]):
+        ended = subprocess.run([sys.executable, "-m", "dvc", *command], capture_output=True, text=True)
+    shown = ended.stdout + ended.stderr
+    assert ended.returncode and "train.models.0 is 'x; touch pwned #'" in shown and "sample.sets.0" in shown
+    assert not Path("pwned").exists()
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -106,7 +162,7 @@ def imported_by(name: str) -> set[str]:
         if path not in seen and not path.startswith(PLUMBING):
             seen.add(path)
             waiting.extend(imports(ROOT / path))
-    skeleton = {SKELETON} if {"data", "data.skeleton"} & set(STAGES[name]["params"]) else set()
+    skeleton = {SKELETON} if {"data", "data.skeleton"} & set(STAGES[name].get("params", [])) else set()
     return skeleton | {path for path in seen if not path.endswith("__init__.py") or imports(ROOT / path)}
 
 

@@ -135,6 +135,18 @@ def test_command_bad_call_says_what_to_do(inside, command, spoil, message):
     assert "Traceback" not in result.output and result.output.count("error: ") >= 1
 
 
+@pytest.mark.parametrize("name", ["train", "predict"])
+def test_command_on_crops_of_other_params_is_refused(inside, name):
+    editor = YAML()
+    params = editor.load(Path("params.yaml"))
+    params["crop"].update(margin=1.5, color="rgb")
+    editor.dump(params, Path("params.yaml"))
+    result = run(name, "--fold", 0)
+    assert result.exit_code == 1
+    assert result.stderr == ("error: data/crops/train/store.json: cut with other params (margin 1.4, now 1.5; color "
+                             "grey, now rgb); run the crop stage again\n")
+
+
 def test_submit_check_missing_row_is_refused(inside):
     path = Path("submissions/submission.csv")
     lines = path.read_text().splitlines()

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from pipeline.data.crops import store_size
@@ -22,15 +22,16 @@ coordinate = st.floats(-300, 300)
 boxes = st.tuples(coordinate, coordinate, st.floats(2, 400), st.floats(2, 400))
 
 
-@settings(deadline=None, max_examples=60)
-@given(boxes, st.integers(0, 2**31 - 1), st.lists(st.tuples(*[st.floats(-1, 1)] * 2), min_size=68, max_size=68))
-def test_points_image_to_augmented_input_and_back_are_the_same(box, seed, places):
+@settings(deadline=None, max_examples=60, phases=[Phase.explicit, Phase.reuse, Phase.generate])  # shrinking took 5 GB
+@given(boxes, st.integers(0, 2**31 - 1))
+def test_points_image_to_augmented_input_and_back_are_the_same(box, seed):
     """Three more points measure the drawn affine, whose inverse then brings the 68 back within 1e-3 px."""
     size, corners = 64, np.array([[0.0, 0.0], [63.0, 0.0], [0.0, 63.0]])
     side = store_size(size, 1.4)
     affine = geometry.crop_affine(np.array([box]), size=size, margin=1.4, shift_y=0.1)[0]
     affine = geometry.compose(geometry.translation((side - size) / 2, (side - size) / 2), affine)
-    points_image = np.array([box[0], box[1]]) + np.array(places) * max(box[2:])
+    places = np.random.default_rng(seed).uniform(-1, 1, (68, 2))
+    points_image = np.array([box[0], box[1]]) + places * max(box[2:])
     transform = build(size, [*FLIP_INDICES, 68, 69, 70], STRONG)
     transform.set_random_seed(seed)
     points = np.concatenate([geometry.transform(affine, points_image), corners]).astype(np.float32)

@@ -1,9 +1,12 @@
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
+from torch.nn.utils import get_total_norm
 
+from pipeline.common.errors import UserError
 from pipeline.data.store import center_input
 from pipeline.inference.predict import Predictor
 from pipeline.inference.tta import TTA
@@ -130,6 +133,46 @@ def test_learning_rate_of_each_step_follows_the_schedule(store, tmp_path, monkey
     assert rates == pytest.approx([2e-3 * share for share in shares], rel=1e-5)
 
 
+@pytest.mark.parametrize("spoil", [
+    lambda state: state.pop("optimizer"), lambda state: state.update(network={"other.weight": torch.zeros(3)}),
+    lambda state: state["average"].popitem(), lambda state: state.update(history=[{"epoch": 1}]),
+    lambda state: state.update(history=7),
+])
+def test_training_with_a_resume_state_that_does_not_fit_starts_anew(store, tmp_path, capsys, spoil):
+    untouched, history = train(store, ResumeState(tmp_path, "a"), epochs=1)
+    resume = ResumeState(tmp_path, "b")
+    train(store, resume, epochs=1, seed=1)
+    state = resume.load()
+    spoil(state)
+    resume.save(state)
+    found, again = train(store, resume, epochs=1)
+    assert same(untouched, found) and results(history) == results(again)
+    assert "not a state of this training" in "".join(capsys.readouterr())
+
+
+def test_training_with_a_loss_that_is_not_finite_stops_and_keeps_the_state_before(store, tmp_path, monkeypatch):
+    real, steps = Trainer.batch_loss, []
+
+    def spoilt(*args):
+        steps.append(1)
+        return real(*args) * (torch.inf if len(steps) == 4 else 1)  # two batches an epoch
+
+    monkeypatch.setattr(Trainer, "batch_loss", spoilt)
+    sampler = EpochSampler(np.arange(16), 8, seed=0)
+    sampler.epoch = 1
+    faces = ", ".join(map(str, [*sampler][1][1]))
+    with pytest.raises(UserError, match=f"loss is inf in epoch 2, step 2, of faces {faces}; lower the model's lr"):
+        train(store, ResumeState(tmp_path, "a"))
+    state = ResumeState(tmp_path, "a").load()
+    assert len(state["history"]) == 1
+    assert all(value.isfinite().all() for value in state["network"].values())
+
+
+def test_training_whose_last_step_diverges_fails_in_validation(store, tmp_path):
+    with pytest.raises(UserError, match="validation loss is (nan|inf) after epoch 1"):
+        train(store, ResumeState(tmp_path, "a"), epochs=1, batch_size=16, warmup_epochs=0.0, lr=1e30, ema_decay=0.0)
+
+
 def test_training_15_epochs_lowers_the_error(store, tmp_path):
     _, history = train(store, ResumeState(tmp_path, "a"), epochs=15, lr=4e-3)
     assert history[-1]["val_mae"] < 0.7 * history[0]["val_mae"]
@@ -150,11 +193,54 @@ def test_validation_every_second_epoch_includes_the_last(store, tmp_path):
     assert [bool(np.isfinite(row["val_mae"])) for row in history] == [False, True, False, True, True]
 
 
-def test_training_without_a_better_mae_stops_after_patience(store, tmp_path, monkeypatch):
-    errors = iter([5.0, 4.0, 4.5, 4.2, 3.0, 2.0])
-    monkeypatch.setattr(Trainer, "evaluate", lambda *args: {"val_loss": 1.0, "val_mae": next(errors), "val_nme": 1.0})
+@pytest.mark.parametrize(("errors", "kept"), [([5.0, 4.0, 4.5, 4.2, 3.0, 2.0], 4), ([5.0, 6.0, 7.0, 4.0, 3.0, 2.0], 3),
+                                             ([5.0, 5.0, 5.0, 4.0, 3.0, 2.0], 3), ([5.0, 6.0, 4.0, 6.0, 3.0, 6.0], 6)])
+def test_training_without_a_better_mae_stops_after_patience(store, tmp_path, monkeypatch, errors, kept):
+    values = iter(errors)
+    monkeypatch.setattr(Trainer, "evaluate", lambda *args: {"val_loss": 1.0, "val_mae": next(values), "val_nme": 1.0})
+    monkeypatch.setattr(Trainer, "train_one_epoch", lambda *args: 1.0)
     _, history = train(store, ResumeState(tmp_path, "a"), epochs=6, patience=2)
-    assert [row["val_mae"] for row in history] == [5.0, 4.0, 4.5, 4.2]
+    assert [row["val_mae"] for row in history] == errors[:kept]
+
+
+def test_training_draws_new_batches_and_a_new_rate_at_each_step(store, tmp_path, monkeypatch):
+    """Two steps an epoch: none repeats the points, and so the order and the augmentation, of another epoch."""
+    real, points, rates = Trainer.batch_loss, [], []
+
+    def spy(trainer, network, batch):
+        points.append(batch[1])
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        return real(trainer, network, batch)
+
+    monkeypatch.setattr(Trainer, "batch_loss", spy)
+    train(store, ResumeState(tmp_path, "a"), epochs=3, grad_clip=None)
+    assert len(points) == len(set(rates)) == 6
+    assert not any(torch.equal(one, other) for one, other in combinations(points, 2))
+
+
+def test_training_clips_the_gradient_of_each_step(store, tmp_path, monkeypatch):
+    trainer, norms = trainer_of(store, epochs=1, grad_clip=0.01), []
+    step = trainer.optimizer.step
+
+    def spy(*args, **options):
+        grads = [part.grad for part in trainer.network.parameters() if part.grad is not None]
+        norms.append(float(get_total_norm(grads)))
+        return step(*args, **options)
+
+    monkeypatch.setattr(trainer.optimizer, "step", spy)
+    trainer.fit(batches_of(store), np.arange(16), np.arange(16, 24), ResumeState(tmp_path, "a"))
+    assert norms == pytest.approx([0.01, 0.01], rel=1e-3)
+
+
+def test_training_validates_and_returns_the_averaged_network(store, tmp_path):
+    trainer = trainer_of(store, epochs=2)  # in the first, the average warms up
+    network, history = trainer.fit(batches_of(store), np.arange(16), np.arange(16, 24), ResumeState(tmp_path, "a"))
+    assert network is trainer.average.module
+    assert not same(network.state_dict(), trainer.network.state_dict())
+    with torch.no_grad():
+        for part in trainer.network.parameters():
+            part.fill_(np.nan)
+    assert trainer.evaluate(np.arange(16, 24)) == {name: history[-1][name] for name in engine.VALIDATION}
 
 
 def test_training_frozen_leaves_the_backbone_unchanged(store, tmp_path):

@@ -19,9 +19,10 @@ from pipeline.inference.predictions import Predictions
 from pipeline.inference.tta import TTA
 from pipeline.keypoints import geometry
 from pipeline.keypoints.skeleton import SKELETONS
-from pipeline.models.checkpoint import load_model
+from pipeline.models.checkpoint import ResumeState, load_model, save_model
 from pipeline.models.device import make_runtime, to_images
 from pipeline.params import load_params
+from pipeline.training.engine import Trainer
 from pipeline.training.settings import Augmentation
 from pipeline.training.train import mean_points, train_fold
 
@@ -96,3 +97,70 @@ def test_mean_points_of_a_point_that_no_face_has_is_the_middle(paths: Paths) -> 
     np.save(paths.crops / "train" / "keypoints.npy", np.full((24, 1, 2), np.nan, np.float32))
     store = CropStore.open(paths.crops / "train")
     np.testing.assert_array_equal(mean_points(store, np.arange(24)), [[15.5, 15.5]])
+
+
+def start(paths: Paths, monkeypatch: pytest.MonkeyPatch, fold: int = 1) -> tuple[int, torch.Tensor, str]:
+    """Seed, first weights and key of the resume state that a training begins with."""
+    found = []
+
+    def begin(trainer: Trainer, batches: object, train_rows: object, val_rows: object, resume: ResumeState) -> None:
+        found.append((trainer.seed, next(trainer.network.parameters()).detach().clone(), resume.folder.name))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "fit", begin)
+    with pytest.raises(KeyboardInterrupt):
+        train_fold(paths, paths.crops / "train", "nose", fold, recipe=RECIPE, skeleton=NOSE,
+                   runtime=make_runtime("cpu", "float32"))
+    return found[0]
+
+
+def test_train_fold_of_another_fold_has_its_own_seed_and_first_weights(paths: Paths, monkeypatch) -> None:
+    (seed, weights, _), (_, same, _), (other, different, _) = (start(paths, monkeypatch, fold) for fold in (1, 1, 0))
+    assert (seed, other) == (1, 0)
+    assert torch.equal(weights, same) and not torch.equal(weights, different)
+
+
+@pytest.mark.parametrize("name", ["data/folds.csv", *(
+    f"data/crops/train/{name}" for name in ("keypoints.npy", "crops.npy", "faces.csv"))])
+def test_train_fold_resume_state_is_of_every_file_that_it_reads(paths: Paths, monkeypatch, name: str) -> None:
+    _, _, key = start(paths, monkeypatch)
+    assert start(paths, monkeypatch)[2] == key
+    path = paths.root / name
+    if path.suffix == ".npy":
+        np.save(path, np.load(path) + np.load(path).dtype.type(1))
+    else:
+        table, column = pd.read_csv(path), "group" if "folds" in name else "left"
+        table.assign(**{column: table[column] + 1}).to_csv(path, index=False)
+    assert start(paths, monkeypatch)[2] != key
+
+
+def test_train_fold_twice_at_once_refuses_the_second(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    def second(*args: object) -> None:
+        with pytest.raises(UserError, match="nose/fold1: another training of this fold runs; wait"):
+            train_nose(paths)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.training.train.Trainer.fit", second)
+    with pytest.raises(KeyboardInterrupt):
+        train_nose(paths)
+
+
+def test_train_fold_without_any_point_outside_the_fold_is_an_error(paths: Paths) -> None:
+    points = np.load(paths.crops / "train" / "keypoints.npy")
+    points[0::2] = np.nan
+    np.save(paths.crops / "train" / "keypoints.npy", points)
+    with pytest.raises(UserError, match=r"keypoints\.npy: none of the 12 faces outside fold 1 has a point"):
+        train_nose(paths)
+    assert not paths.run("nose", 1).exists()
+
+
+def test_predict_fold_with_points_that_are_not_finite_writes_nothing(paths: Paths) -> None:
+    run = train_nose(paths)
+    network, _, description = load_model(run)
+    with torch.no_grad():
+        next(network.parameters()).fill_(np.nan)
+    save_model(run, network, description)
+    with pytest.raises(UserError, match=r"oof\.npz: 12 of 12 faces .* not finite, the first is face 1"):
+        predict_fold(paths, paths.crops, "nose", 1, flip_indices=NOSE.flip, tta=TTA(batch_size=8),
+                     runtime=make_runtime("cpu", "float32"))
+    assert not list(run.glob("*.npz"))

@@ -27,6 +27,8 @@ def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[
         if not isinstance(record, dict) or record.get("iscrowd") != 1:
             image, box, points, reasons = _annotation(record, images, faces.num_points)
             faces.add(f"{path}: annotations[{position}]", image, points, box, reasons=reasons)
+    if records and not faces.count and not faces.problems:
+        faces.problems.append(f"{path}: has only crowds (iscrowd 1), {len(records)} of them; single faces are expected")
     if not records:
         for position, name in images.values():
             faces.add(f"{path}: images[{position}]", name, NO_POINTS)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.data.annotations import NO_BOX, Annotations, Faces, tabulate
-from pipeline.data.annotations.fields import count_problem, number, numbers, read_text
+from pipeline.data.annotations.fields import count_problem, cut_problem, number, numbers, read_text
 
 SUFFIX = re.compile(r"(?i)(?P<point>.+?)[_. ](?P<axis>[xy])")  # nose_x
 PREFIX = re.compile(r"(?i)(?P<axis>[xy])[_. ]?(?P<point>\d+)")  # x7
@@ -38,6 +38,8 @@ def read_table(
     if not rows:
         return tabulate([], None), problems
     line, first = rows[0]
+    if len(first) == 1 and (other := [mark for mark in ";\t|" if mark in first[0]]):
+        return tabulate([], None), [f"{path}:{line}: fields are separated by {other[0]!r}; write commas"]
     columns, reasons = find_columns(first)
     if not reasons and columns.points and (reason := count_problem(len(columns.points), num_points)):
         reasons = [reason]
@@ -89,6 +91,8 @@ def _read_rows(path: Path) -> tuple[list[tuple[int, list[str]]], list[str]]:
                 rows.append((reader.line_num, cells))
     except csv.Error as error:
         problems = [f"{path}:{rows[-1][0] + 1 if rows else 1}: broken CSV ({error})"]
+    if rows and not problems and (reason := cut_problem(text)):
+        problems = [f"{path}:{rows[-1][0]}: {reason}"]
     return rows, problems
 
 

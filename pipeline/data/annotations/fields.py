@@ -5,18 +5,24 @@ from pathlib import Path
 
 import numpy as np
 
+BOM = b"\xef\xbb\xbf"  # of UTF-8
 MAX_POINTS = 2_000  # more are a mistake, and would only fill the memory
 MAX_PIXEL = 1e7  # so is a larger coordinate
 NO_POINTS = np.empty((0, 2))
 NUMBER = re.compile(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?\s*")
 
 
-def read_text(path: Path, what: str, encoding: str = "utf-8-sig") -> tuple[str, list[str]]:
-    """Read a text file; return its text and the problems. `what` names the format that is expected."""
+def read_text(path: Path, what: str, encoding: str = "utf-8") -> tuple[str, list[str]]:
+    """Read a text file; return its text, less a byte order mark, and the problems.
+
+    `what` names the format that is expected.
+    """
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         return "", [f"{path}: cannot be read ({error.strerror}); check the path"]
+    if data.startswith(BOM):
+        data, encoding = data.removeprefix(BOM), "utf-8"
     if not data.strip():
         return "", [f"{path}: is empty; {what} is expected"]
     try:
@@ -24,6 +30,11 @@ def read_text(path: Path, what: str, encoding: str = "utf-8-sig") -> tuple[str, 
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         return "", [f"{path}:{line}: is not text in UTF-8; {what} is expected"]
+
+
+def cut_problem(end: str) -> str | None:
+    """Return the problem of a table that ends as `end` does, in a number without a line end, or None."""
+    return "the last line has no line end: its number may be cut; write the file again" if end[-1:].isdigit() else None
 
 
 def number(text: str | None) -> float | None:
@@ -46,6 +57,8 @@ def path_problem(image: str) -> str | None:
     """Return the problem of an image path, or None: it must be relative and stay in the data folder."""
     if not image.strip():
         return "the image path is empty"
+    if not image.isascii() and image != image.encode("utf-8", "ignore").decode():
+        return f"image path {image!r} is not Unicode text"
     if "\0" in image:
         return f"image path {image!r} has a NUL"
     if "\\" in image:

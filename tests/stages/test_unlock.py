@@ -1,0 +1,46 @@
+"""DVC's lock file, left broken by a kill."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import run, succeed
+
+
+@pytest.fixture
+def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / ".dvc" / "tmp" / "rwlock"
+    path.parent.mkdir(parents=True)
+    return path
+
+
+@pytest.mark.parametrize("content", ["", '{"read": {', "[]"])
+def test_unlock_removes_a_broken_lock(lock: Path, content: str) -> None:
+    lock.write_text(content)
+    assert "rwlock: broken by a kill, removed" in run("unlock").stderr
+    assert not lock.exists()
+
+
+def test_unlock_leaves_a_whole_lock_and_needs_none(lock: Path) -> None:
+    lock.write_text('{"read": {}}')
+    assert succeed("unlock") == "" and lock.exists()
+    lock.unlink()
+    assert succeed("unlock") == ""
+
+
+def test_unlock_while_another_dvc_runs_removes_nothing(lock: Path) -> None:
+    lock.write_text("")
+    with subprocess.Popen([sys.executable, "-c", "input()", "dvc", "repro"], stdin=subprocess.PIPE) as other:
+        result = run("unlock")
+        other.communicate(b"\n")
+    assert result.exit_code == 1 and f"DVC runs here as process {other.pid}; wait" in result.stderr
+    assert lock.exists()
+
+
+def test_parallel_removes_a_broken_lock_first(lock: Path) -> None:
+    lock.write_text("")
+    result = run("parallel")
+    assert "params.yaml: not found" in result.stderr and not lock.exists()
