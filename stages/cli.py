@@ -59,7 +59,7 @@ params_option = click.option(
     "--params", "params_path", type=click.Path(path_type=Path), default="params.yaml", show_default=True,
     help="The file with every parameter.",
 )
-model_option = click.option("--model", help="A name under `models` in the params.  [default: the first member of the ensemble]")
+model_option = click.option("--model", help="A name under `models` in the params.  [default: the first member]")
 fold_option = click.option("--fold", type=int, required=True, help="The fold to hold out, one of split.folds.")
 
 
