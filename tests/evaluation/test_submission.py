@@ -106,11 +106,11 @@ def test_check_bad_layout_names_all_problems(tmp_path: Path, change, messages: l
 
 
 def test_check_point_far_from_its_box_is_refused(tmp_path: Path) -> None:
-    points = POINTS.copy()
-    points[1, 1, 0] = -99999
+    points = np.repeat(POINTS[:, :1], 5, axis=1)
+    points[1, 4, 0] = -99999
     write(tmp_path / "s.csv", points)
-    with pytest.raises(UserError, match=r"face 1, point 1: \[-99999\.0, .* is over 20 box sizes from its box"):
-        check(tmp_path / "s.csv", FACES, 2)
+    with pytest.raises(UserError, match=r"face 1, point 4: \[-99999\.0, .* is over 20 box sizes from its box"):
+        check(tmp_path / "s.csv", FACES, 5)
 
 
 def test_check_many_problems_are_counted(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_check_many_problems_are_counted(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         check(path, FACES, 2)
     assert "more rows are wrong" in "\n".join(caught.value.problems)
-    assert len(caught.value.problems) == 7
+    assert len(caught.value.problems) == 8
     with pytest.raises(UserError, match=re.escape("gone.csv: not found")):
         check(tmp_path / "gone.csv", FACES, 2)
 
@@ -145,7 +145,7 @@ def test_read_solution_empty_cells_are_nan(tmp_path: Path) -> None:
     path = tmp_path / "solution.csv"
     write(path, POINTS)
     lines = lines_of(path)
-    path.write_text("\n".join([*lines[:3], "2,", "3,nan", *lines[5:]]))
+    path.write_text("\n".join([*lines[:3], "2,", "3,nan", *lines[5:], ""]))
     found = read_solution(path, 3, 2)
     assert np.isnan(found[0, 1]).all()
     assert np.isfinite(found).sum() == 10
