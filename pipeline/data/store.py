@@ -77,11 +77,12 @@ class CropStore:
 
     @classmethod
     def open(cls, folder: Path) -> "CropStore":
-        """Open a part read-only; a UserError says what to run where it is not there."""
+        """Open a part read-only; a UserError says what to run where it is not there, or not as it was written."""
         stage = _stage(folder)
         what_to_do = f"run the {stage} stage again"
         if not (folder / "store.json").is_file():
             raise UserError(f"{folder}: no crops here; run `dvc repro {stage}` (or `python -m stages.{stage}`) first")
+
         def read(name: str, load: Callable[[Path], Any]) -> Any:
             with artefact(folder / name, what_to_do):
                 return load(folder / name)

@@ -35,13 +35,12 @@ def train_fold(
     The processes that `torchrun` starts train the one model together, and rank 0 writes. An interrupted training goes
     on where it stopped, if nothing that decides its result has changed.
 
-    `crops` is the train part of a crop store.
+    `crops` is the train part of a crop store. A UserError says that it does not fit, that another training of the fold
+    runs, or that the loss is not finite.
     """
     store, label, seed = CropStore.open(crops), f"{model}-{fold}", recipe.seed + fold
     train_rows, val_rows = fold_rows(paths.folds, fold, len(store))
-    if not np.isfinite(store.truth[train_rows]).any():
-        raise UserError(f"{crops / 'keypoints.npy'}: none of the {len(train_rows)} faces outside fold {fold} has a "
-                        "point to train on; look at data.train and data.points, then run the crop stage again")
+    _check_points(crops / "keypoints.npy", store.truth[train_rows], skeleton.num_points)
     description: dict[str, Any] = {"network": recipe.network, "codec": recipe.codec, "num_points": skeleton.num_points,
                                    "channels": store.channels, "size": store.size}
     settings = [description, asdict(recipe), fold, runtime.device.type, str(runtime.dtype), runtime.threads,
@@ -67,6 +66,16 @@ def train_fold(
             write_text(out / "history.csv", pd.DataFrame(history).to_csv(index=False))
             write_text(out / "metrics.json", json.dumps(_metrics(history, runtime, len(train_rows)), indent=2) + "\n")
             resume.remove()
+
+
+def _check_points(path: Path, points: np.ndarray, num_points: int) -> None:
+    """Raise a UserError where points (N, K, 2) to train on are of another skeleton, or all missing."""
+    if points.shape[1] != num_points:
+        raise UserError(f"{path}: {points.shape[1]} points a face, data.skeleton has {num_points}; run the crop stage "
+                        "again")
+    if not np.isfinite(points).any():
+        raise UserError(f"{path}: none of the {len(points)} faces outside the fold has a point to train on; look at "
+                        "data.train and data.points, then run the crop stage again")
 
 
 def _metrics(history: list[dict], runtime: Runtime, train_faces: int) -> dict:

@@ -104,8 +104,10 @@ def test_validate_files_with_many_problems_lists_all_at_once(root):
 def test_validate_files_with_a_header_of_a_huge_image_calls_it_unreadable(root):
     """CV_IO_MAX_IMAGE_PIXELS makes OpenCV raise."""
     header = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 0, 0, 0, 0)
-    chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
-    (root / "good.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(99))), (b"IEND", b""))
+    chunks = [struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+              for name, data in parts]
+    (root / "good.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
     (root / "train.xml").write_text("\n".join(TRAIN.splitlines()[:3]) + "</image></images></dataset>")
     report, = validate_files(root, "train.xml", None, THREE, jobs=1)
     assert [problem.partition(": face")[2] for problem in report.problems] == [

@@ -149,9 +149,15 @@ def test_train_fold_without_any_point_outside_the_fold_is_an_error(paths: Paths)
     points = np.load(paths.crops / "train" / "keypoints.npy")
     points[0::2] = np.nan
     np.save(paths.crops / "train" / "keypoints.npy", points)
-    with pytest.raises(UserError, match=r"keypoints\.npy: none of the 12 faces outside fold 1 has a point"):
+    with pytest.raises(UserError, match=r"keypoints\.npy: none of the 12 faces outside the fold has a point"):
         train_nose(paths)
     assert not paths.run("nose", 1).exists()
+
+
+def test_train_fold_on_points_of_another_skeleton_is_an_error(paths: Paths) -> None:
+    np.save(paths.crops / "train" / "keypoints.npy", np.zeros((24, 5, 2), np.float32))
+    with pytest.raises(UserError, match=r"keypoints\.npy: 5 points a face, data\.skeleton has 1; run the crop stage"):
+        train_nose(paths)
 
 
 def test_predict_fold_with_points_that_are_not_finite_writes_nothing(paths: Paths) -> None:
