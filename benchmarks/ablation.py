@@ -27,6 +27,8 @@ def main() -> None:
     the row above is a paired bootstrap over groups, 95%.
     """
     params = load_params(PATHS.params)
+    if not params.align.locator:
+        raise click.UsageError("align.locator is empty; run it where a preset with a locator ran")
     folds, skeleton = params.split.folds, params.data.skeleton
     results = load_results(PATHS, params.trained, params.members, folds, None)
     truth, fold = results.train.truth, results.fold

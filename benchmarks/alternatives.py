@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import sys
 import tempfile
 import time
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,12 +37,14 @@ SIZE, EPOCHS = 128, 25  # of the plain ResNet-18
 def main(only: tuple[str, ...]) -> None:
     """Print a table in Markdown: NME out of fold (mean ± sd over the folds) and core-minutes of training a fold.
 
-    Run it where `dvc repro` ran; every row has the faces and folds of that run. dlib's predictor (Kazemi and Sullivan,
-    CVPR 2014) is trained by its own trainer with its defaults, on the photos and boxes. The plain ResNet-18 has random
-    weights, pooled features and one linear layer; it sees box crops of 128 pixels for 25 epochs, with the loss,
-    augmentation and learning rate of the run's locator.
+    Run it where `dvc repro` ran, with a locator; every row has the faces and folds of that run. dlib's predictor
+    (Kazemi and Sullivan, CVPR 2014) is trained by its own trainer with its defaults, on the photos and boxes. The plain
+    ResNet-18 has random weights, pooled features and one linear layer; it sees box crops of 128 pixels for 25 epochs,
+    with the loss, augmentation and learning rate of the run's locator.
     """
     params, store = load_params(PATHS.params), CropStore.open(PATHS.crops / "train")
+    if not params.align.locator:
+        raise click.UsageError("align.locator is empty; run it where a preset with a locator ran")
     click.echo("| | OOF NME, % | core-minutes a fold |\n|---|---|---|")
     rows = (("dlib", "dlib's shape predictor", dlib_folds), ("resnet", "plain ResNet-18", resnet_folds))
     for name, label, predict in rows:
@@ -84,8 +88,9 @@ def resnet_folds(params: Params, store: CropStore) -> np.ndarray:
         shutil.copy(PATHS.folds, paths.folds)
         crops = CropStore.open(paths.crops / "train")
         for fold in params.split.folds:
-            train_fold(paths, paths.crops / "train", "plain", fold, recipe=recipe, skeleton=params.data.skeleton,
-                       runtime=runtime)
+            with redirect_stdout(sys.stderr):  # a line an epoch
+                train_fold(paths, paths.crops / "train", "plain", fold, recipe=recipe, skeleton=params.data.skeleton,
+                           runtime=runtime)
             predictor = load_predictor(paths.run("plain", fold), crops, flip_indices=flip, runtime=runtime,
                                        tta=params.predict)
             held_out = fold_rows(PATHS.folds, fold, len(store))[1]

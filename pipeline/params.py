@@ -26,6 +26,7 @@ from ruamel.yaml.error import YAMLError
 from pipeline.common.errors import UserError
 from pipeline.common.types import (
     CHECKED,
+    MAX_POINTS,
     Channels,
     Count,
     Few,
@@ -41,7 +42,6 @@ from pipeline.common.types import (
     Width,
 )
 from pipeline.data.annotations import Layout
-from pipeline.data.annotations.fields import MAX_POINTS
 from pipeline.data.crops import CropGeometry, LabelOffset
 from pipeline.inference.tta import TTA
 from pipeline.keypoints.skeleton import Skeleton, get_skeleton, make_skeleton

@@ -14,6 +14,7 @@ def _local(path: str) -> str:
     return path
 
 
+MAX_POINTS = 2_000  # of a face; more are a mistake, and would only fill the memory
 CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)  # of a dataclass, as `__pydantic_config__`
 
 Flag = Annotated[bool, Strict()]

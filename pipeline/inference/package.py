@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import atomic_path, write_text
-from pipeline.data.annotations.fields import MAX_POINTS
+from pipeline.common.types import MAX_POINTS, Slug
 from pipeline.data.crops import CropGeometry
 from pipeline.inference.annotate import Annotator, Cascade
 from pipeline.inference.ensemble import Blend
@@ -31,7 +31,6 @@ from pipeline.models.device import make_runtime
 
 MANIFEST, ARRAYS = "keypoint-folds.json", "arrays.safetensors"
 
-ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 FoldNames = Annotated[list[Annotated[str, Field(pattern=r"^fold[0-9]+$")]], Field(min_length=1)]
 
 
@@ -56,8 +55,8 @@ class Points(Part):
 class Upright(Part):
     """A `Cascade`, but for its reference."""
 
-    models: list[ModelName]
-    locator: ModelName
+    models: list[Slug]
+    locator: Slug
     folds: FoldNames
     geometry: CropGeometry
 
@@ -74,7 +73,7 @@ class Manifest(Part):
     skeleton: Points
     geometry: CropGeometry
     cascade: Upright | None
-    members: Annotated[dict[ModelName, FoldNames], Field(min_length=1)]
+    members: Annotated[dict[Slug, FoldNames], Field(min_length=1)]
     weights: list[float] | None
     shape: bool
     device: Literal["auto", "cpu"]

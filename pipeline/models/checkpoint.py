@@ -13,10 +13,9 @@ from tqdm import tqdm
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import write_bytes, write_text
+from pipeline.common.types import MAX_POINTS
 from pipeline.models import Codec, build_model
 from pipeline.models.backbone import KeypointNetwork
-
-MAX_POINTS = 2_000  # as the readers of annotations take
 
 
 def save_model(folder: Path, network: KeypointNetwork, description: dict) -> None:

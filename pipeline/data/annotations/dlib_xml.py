@@ -17,8 +17,9 @@ import numpy as np
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import write_text
+from pipeline.common.types import MAX_POINTS
 from pipeline.data.annotations import BOX, Annotations, tabulate
-from pipeline.data.annotations.fields import MAX_POINTS, number, path_problem
+from pipeline.data.annotations.fields import number, path_problem
 
 PARENT = {"image": "images", "box": "image", "part": "box"}
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.common.types import MAX_POINTS
+
 BOM = b"\xef\xbb\xbf"  # of UTF-8
-MAX_POINTS = 2_000  # more are a mistake, and would only fill the memory
-MAX_PIXEL = 1e7  # so is a larger coordinate
+MAX_PIXEL = 1e7  # a larger coordinate is a mistake
 NO_POINTS = np.empty((0, 2))
 NUMBER = re.compile(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?\s*")
 
