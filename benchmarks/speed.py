@@ -243,8 +243,9 @@ def _epochs(
 ) -> list[tuple[float, float]]:
     """Images a second of each epoch of the real training, as its history tells them, and of the bare loop."""
     model, target = _build(network, codec)
-    schedule = Schedule(epochs=epochs, batch_size=BATCH, lr=1e-3, schedule="cosine", weight_decay=0.05, warmup_epochs=0,
-                        freeze_epochs=0, grad_clip=5.0, ema_decay=0.99, patience=None)
+    schedule = Schedule(epochs=epochs, batch_size=BATCH, optimizer="adamw", lr=1e-3, schedule="cosine",
+                        weight_decay=0.05, warmup_epochs=0, freeze_epochs=0, grad_clip=5.0, ema_decay=0.99,
+                        patience=None)
     batches = make_batches(store, AUGMENT, SKELETON.flip, runtime.device)
     turns = Interleaved(batches, _bare_loop(network, codec, loss, runtime, steps=_turn(runtime)), _turn(runtime))
     everyone = np.arange(len(store))

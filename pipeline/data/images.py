@@ -35,16 +35,17 @@ class Images:
         return np.nan, np.nan, self.reason(image)
 
     def reason(self, image: str) -> str:
-        """Say why there is no readable image: "unreadable" or "missing"."""
-        return "unreadable" if (self.root / image).is_file() else "missing"
+        """Say why there is no readable image: "unreadable" or "missing", also of a name that no file can have."""
+        return "unreadable" if os.path.isfile(os.path.join(self.root, image)) else "missing"
 
     def notes(self, images: Iterable[str]) -> dict[str, int]:
         """Count what is unusual but valid in images."""
         files = [self.root / image for image in images if image not in self.inside]
-        root = self.root.resolve()
+        root = Path(os.path.realpath(self.root))
         return {
             "images that EXIF rotates, which is ignored": sum(map(is_rotated, files)),
-            "links to images outside the data folder": sum(not file.resolve().is_relative_to(root) for file in files),
+            "links to images outside the data folder": sum(
+                not Path(os.path.realpath(file)).is_relative_to(root) for file in files),
         }
 
     def sizes(self, images: Sequence[str], jobs: int = -1) -> tuple[np.ndarray, list[str]]:

@@ -1,9 +1,7 @@
 """Building blocks of the networks: timm backbones, the plain U-Net encoder, input normalisation."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any, ClassVar
@@ -44,15 +42,9 @@ class KeypointNetwork(nn.Module):
         for name in self.frozen:
             self.backbone.get_submodule(name).requires_grad_(False).eval()
 
-    @cached_property
-    def has_depthwise(self) -> bool:
-        """Whether the backbone has grouped convolutions, which a CPU computes faster in float32 than in bfloat16."""
-        return any(isinstance(part, nn.Conv2d) and part.groups > 1 for part in self.backbone.modules())
-
     def encode(self, images: Tensor) -> Any:
-        """(B, C, S, S) uint8 → what the backbone makes of them; depthwise ones on a CPU whatever autocast says."""
-        with torch.autocast("cpu", enabled=False) if self.has_depthwise else nullcontext():
-            return self.backbone(self.normalize(images))
+        """(B, C, S, S) uint8 → what the backbone makes of them."""
+        return self.backbone(self.normalize(images))
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, S, S) uint8 → (B, K, *point_shape)."""
@@ -124,7 +116,19 @@ class Backbone:
             raise UserError(f"network.frozen: {name} has no {', '.join(sorted(unknown))}; choose of {', '.join(parts)}")
         if pretrained and in_chans == 1 and self.stem == "mean":
             next(layer for layer in backbone.modules() if isinstance(layer, nn.Conv2d)).weight.data /= 3
+        for layer in backbone.modules():
+            if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+                layer.__class__ = type(f"Float32{type(layer).__name__}", (Float32OnCPU, type(layer)), {})
         return backbone
+
+
+class Float32OnCPU:
+    """Mixed into a depthwise convolution, which a CPU computes several times as fast in float32 as in bfloat16."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) → (B, C, h', w'), in float32 on a CPU whatever autocast says."""
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.float() if x.device.type == "cpu" else x)  # type: ignore[misc]
 
 
 class PlainEncoder(nn.Module):

@@ -52,8 +52,10 @@ class Trainer:
         device, schedule = self.runtime.device.type, self.schedule
         self.network = self.distributed.sync_batch_norm(self.runtime.place(self.network))
         self.average = ModelEmaV3(self.network, decay=schedule.ema_decay, use_warmup=True)
+        fused = device in ("cpu", "cuda")
+        options: dict[str, Any] = {"fused": fused} if schedule.optimizer == "adamw" else {"nesterov": True}
         self.optimizer = create_optimizer_v2(
-            self.network, "adamw", lr=schedule.lr, weight_decay=schedule.weight_decay, fused=device in ("cpu", "cuda")
+            self.network, schedule.optimizer, lr=schedule.lr, weight_decay=schedule.weight_decay, **options
         )
         self.scaler = torch.amp.GradScaler(device, enabled=self.runtime.dtype == torch.float16)
         self.parts = {"network": self.network, "average": self.average.module, "optimizer": self.optimizer,

@@ -10,12 +10,18 @@ from pipeline.common.types import CHECKED, Count, NotNegative, NotNegativeIntege
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How long and how hard to train, by AdamW (Loshchilov & Hutter, ICLR 2019)."""
+    """How long and how hard to train.
+
+    `optimizer` is "adamw" (Loshchilov & Hutter, ICLR 2019) or "muon" (Jordan et al., 2024), which makes the update of a
+    matrix of weights orthogonal and needs fewer epochs, of longer steps; at the same lr its updates are as large as
+    AdamW's (Liu et al., arXiv 2502.16982), which it leaves the vectors of weights to.
+    """
 
     __pydantic_config__ = CHECKED
 
     epochs: Count  # passes over the faces
     batch_size: Count  # faces a step
+    optimizer: Literal["adamw", "muon"]
     lr: Positive  # the highest learning rate, after the warm-up
     schedule: Literal["cosine", "constant"]  # of the rate after the warm-up: it falls to 0 along a cosine, or stays
     weight_decay: NotNegative

@@ -94,7 +94,8 @@ def test_csv_with_an_invalid_header_says_why(tmp_path, text, expected):
     assert read(tmp_path, text)[1] == expected
 
 
-@pytest.mark.parametrize("text", ["a.jpg,1,2\nb.jpg,1,2", "image_name,a_x,a_y\na.jpg,1,2\r\nb.jpg,1,2.5"])
+@pytest.mark.parametrize("text", ["a.jpg,1,2\nb.jpg,1,2", "image_name,a_x,a_y\na.jpg,1,2\r\nb.jpg,1,2.5",
+                                  "a.jpg,1,2\nb.jpg,1,2."])
 def test_csv_that_may_be_cut_in_its_last_number_is_a_problem(tmp_path, text):
     line = text.count("\n") + 1
     assert read(tmp_path, text)[1] == [

@@ -114,6 +114,15 @@ def test_validate_files_with_a_header_of_a_huge_image_calls_it_unreadable(root):
         f" 0 (good.png): image {root}/good.png is unreadable"]
 
 
+@pytest.mark.parametrize("name", ["x" * 5000 + ".png", "loop.png"])
+def test_validate_files_with_a_name_that_no_file_can_have_calls_it_missing(root, name):
+    (root / "loop.png").symlink_to("loop.png")
+    (root / "train.xml").write_text(
+        "\n".join(TRAIN.splitlines()[:3]).replace("good.png", name) + "</image></images></dataset>")
+    report, = validate_files(root, "train.xml", None, THREE, jobs=1)
+    assert [problem.rpartition(": ")[2] for problem in report.problems] == [f"image {root}/{name} is missing"]
+
+
 def test_validate_command_with_problems_prints_both_files_and_fails(root):
     arguments = ["--root", str(root), "--train", "train.xml", "--test", "test.xml"]
     result = CliRunner().invoke(main, arguments)

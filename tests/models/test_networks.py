@@ -149,6 +149,22 @@ def test_set_training_frozen_keeps_weights_and_batch_norm_statistics(network):
     assert not torch.equal(after["layer4.1.bn2.running_mean"], before["layer4.1.bn2.running_mean"])
 
 
+def test_backbone_under_autocast_computes_depthwise_convolutions_in_float32_and_others_in_bfloat16():
+    lite = RESNET | {"backbone": "tf_efficientnet_lite0"}
+    network, _ = build_model(lite, REGRESSION, num_points=5, channels=3, size=64)
+    found = {}
+
+    def note(layer, inputs, output):
+        found.setdefault(layer.groups > 1, set()).add(output.dtype)
+
+    for layer in network.backbone.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.register_forward_hook(note)
+    with torch.autocast("cpu", torch.bfloat16):
+        network(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+    assert found == {True: {torch.float32}, False: {torch.bfloat16}}
+
+
 def test_resnet_reduction_cuts_the_backbone_off_behind_its_features():
     whole, cut = (build_model(RESNET | {"backbone": "resnet18", "head": "maps", "reduction": reduction}, SIMCC,
                               num_points=4, channels=1, size=64)[0] for reduction in (None, 16))

@@ -26,8 +26,8 @@ from pipeline.training.settings import Augmentation, Schedule
 POINTS = SKELETONS["ibug68"]
 NETWORK = {"name": "resnet", "backbone": "resnet10t",
            "pretrained": False, "width": 0.25, "stem": "sum", "head": "average", "dropout": 0.2}
-SCHEDULE = {"epochs": 4, "batch_size": 8, "lr": 2e-3, "schedule": "cosine", "weight_decay": 0.05, "warmup_epochs": 1.0,
-            "freeze_epochs": 0, "grad_clip": 5.0, "ema_decay": 0.9, "patience": None}
+SCHEDULE = {"epochs": 4, "batch_size": 8, "optimizer": "adamw", "lr": 2e-3, "schedule": "cosine", "weight_decay": 0.05,
+            "warmup_epochs": 1.0, "freeze_epochs": 0, "grad_clip": 5.0, "ema_decay": 0.9, "patience": None}
 AUGMENT = {"rotate": 30.0, "scale": 0.2, "shift": 0.05, "flip": 0.5, "brightness": 0.3, "contrast": 0.3, "blur": 0.2,
            "noise": 0.2, "dropout": 0.3}
 FLOAT32 = Runtime(device=torch.device("cpu"), dtype=torch.float32)
@@ -87,10 +87,10 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("freeze_epochs", [0, 2])
-def test_training_interrupted_and_resumed_equals_uninterrupted(store, tmp_path, monkeypatch, freeze_epochs):
+@pytest.mark.parametrize("settings", [{"freeze_epochs": 0}, {"freeze_epochs": 2}, {"optimizer": "muon"}])
+def test_training_interrupted_and_resumed_equals_uninterrupted(store, tmp_path, monkeypatch, settings):
     """Killed in the third epoch, where the rate starts anew; the epochs before it are kept."""
-    uninterrupted, history = train(store, ResumeState(tmp_path, "a"), freeze_epochs=freeze_epochs)
+    uninterrupted, history = train(store, ResumeState(tmp_path, "a"), **settings)
     steps, real = [], Trainer.batch_loss
 
     def dying(*args):
@@ -101,10 +101,10 @@ def test_training_interrupted_and_resumed_equals_uninterrupted(store, tmp_path, 
 
     monkeypatch.setattr(Trainer, "batch_loss", dying)
     with pytest.raises(Killed):
-        train(store, ResumeState(tmp_path, "b"), freeze_epochs=freeze_epochs)
+        train(store, ResumeState(tmp_path, "b"), **settings)
     monkeypatch.setattr(Trainer, "batch_loss", real)
     assert len(ResumeState(tmp_path, "b").load()["history"]) == 2
-    resumed, again = train(store, ResumeState(tmp_path, "b"), freeze_epochs=freeze_epochs)
+    resumed, again = train(store, ResumeState(tmp_path, "b"), **settings)
     assert same(uninterrupted, resumed)
     assert results(history) == results(again)
 
@@ -241,6 +241,17 @@ def test_training_validates_and_returns_the_averaged_network(store, tmp_path):
         for part in trainer.network.parameters():
             part.fill_(np.nan)
     assert trainer.evaluate(np.arange(16, 24)) == {name: history[-1][name] for name in engine.VALIDATION}
+
+
+def test_muon_makes_the_update_of_a_convolution_orthogonal_and_as_large_as_adamws(store):
+    trainer = trainer_of(store, optimizer="muon", lr=1e-3, weight_decay=0.0)
+    weight = trainer.network.backbone.conv1[3].weight
+    before = weight.detach().clone()
+    trainer.batch_loss(trainer.network, next(iter(train_loader(
+        batches_of(store), np.arange(16), batch_size=16, seed=0, workers=0, distributed=SINGLE)))).backward()
+    trainer.optimizer.step()
+    update = (weight.detach() - before).flatten(1)
+    np.testing.assert_allclose(torch.linalg.svdvals(update), 0.2 * max(update.shape) ** 0.5 * 1e-3, rtol=0.3)
 
 
 def test_training_frozen_leaves_the_backbone_unchanged(store, tmp_path):

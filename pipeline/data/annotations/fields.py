@@ -35,7 +35,8 @@ def read_text(path: Path, what: str, encoding: str = "utf-8") -> tuple[str, list
 
 def cut_problem(end: str) -> str | None:
     """Return the problem of a table that ends as `end` does, in a number without a line end, or None."""
-    return "the last line has no line end: its number may be cut; write the file again" if end[-1:].isdigit() else None
+    cut = end[-1:] in set("0123456789.")
+    return "the last line has no line end: its number may be cut; write the file again" if cut else None
 
 
 def number(text: str | None) -> float | None:
