@@ -22,7 +22,7 @@ import pytest
 from tqdm import tqdm
 
 TESTS = {
-    "pipeline/keypoints/geometry.py": ["tests/keypoints/test_geometry.py"],
+    "pipeline/keypoints/geometry.py": ["tests/keypoints/test_geometry.py", "tests/data/test_align.py"],
     "pipeline/keypoints/metrics.py": ["tests/keypoints/test_metrics.py"],
     "pipeline/data/align.py": ["tests/data/test_align.py"],
     "pipeline/data/folds.py": ["tests/data/test_folds.py"],
@@ -82,6 +82,8 @@ def _changeable(node: ast.AST) -> bool:
             return type(operator) in COMPARISONS
         case ast.BinOp(op=operator, left=left, right=right):
             return type(operator) in OPERATORS and not any(map(_is_text, (left, right)))
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant()):
+            return False  # an axis counted from the end, which is the same one in most arrays
         case ast.BoolOp() | ast.UnaryOp(op=ast.Not() | ast.USub()) | ast.AugAssign():
             return True
         case ast.Constant(value=value):

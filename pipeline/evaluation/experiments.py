@@ -108,8 +108,9 @@ def revision_files(repo: Path, revision: str, folder: Path) -> Locate:
                 files.get_file(name.as_posix(), str(path))
             except (OSError, DvcException, DataIndexError):
                 path.unlink(missing_ok=True)
-                raise UserError(f"{revision}: {name} is neither in git nor in DVC's cache; check {revision} out and "
-                                "run `dvc repro` there, or repeat the experiment with `dvc exp run`") from None
+                raise UserError(f"{revision}: {name} is neither in git nor in DVC's cache: {revision} was not run on "
+                                "this machine. Run `dvc repro`, commit dvc.lock, and compare what comes later with "
+                                f"that; or check {revision} out and run `dvc repro` there") from None
         return path
 
     return locate

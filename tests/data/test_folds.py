@@ -246,3 +246,10 @@ def test_describe_uneven_of_one_large_group_says_so():
     fold = folds.assign_folds(group, np.zeros(100, int), [0, 1, 2, 3], seed=0)
     assert "faces: the largest group has 90 of 100; scores of such folds" in folds.describe_uneven(group, fold)
     assert folds.describe_uneven(np.arange(100), np.arange(100) % 4) == ""
+
+
+@pytest.mark.parametrize(("sizes", "uneven"), [([10, 10, 10, 4], True), ([10, 10, 10, 5], False),
+                                               ([16, 8, 8, 8], True), ([15, 9, 8, 8], False)])
+def test_describe_uneven_is_of_folds_half_as_large_or_half_as_large_again(sizes, uneven):
+    fold = np.repeat(np.arange(4), sizes)
+    assert bool(folds.describe_uneven(np.arange(len(fold)), fold)) == uneven

@@ -149,6 +149,7 @@ def test_write_intervals_writes_both_tables(tmp_path):
                            coverage=0.9)
     table, unsure = pd.read_csv(tmp_path / "i.csv"), pd.read_csv(tmp_path / "r.csv")
     assert list(table) == ["face", "image", "point", "x", "y", "radius"] and len(table) == 1050 * K
+    assert list(unsure) == ["face", "image", *BOX, "radius", "of_size"]
     last = table.iloc[-1]
     assert (last.face, last.image, last.point) == (1049, "1049.jpg", K - 1)
     np.testing.assert_allclose([last.x, last.y], test.points[-1, -1], atol=1e-3)

@@ -125,11 +125,30 @@ def test_check_many_problems_are_counted(tmp_path: Path) -> None:
         check(tmp_path / "gone.csv", FACES, 2)
 
 
+@pytest.mark.parametrize("count", [5, 6])
+def test_check_shows_five_problems_of_a_kind_and_counts_the_others(tmp_path: Path, count: int) -> None:
+    path = tmp_path / "s.csv"
+    write(path, POINTS)
+    lines = lines_of(path)
+    path.write_text("\n".join([lines[0], *(f"{row},x" for row in range(count)), *lines[count + 1:], ""]))
+    with pytest.raises(UserError) as caught:
+        check(path, FACES, 2)
+    assert [problem.partition(", line ")[2][:1] for problem in caught.value.problems[:5]] == list("23456")
+    assert caught.value.problems[5:] == ((f"{path}: 1 more rows are wrong",) if count == 6 else ())
+
+
+def test_check_of_points_on_the_edges_of_their_boxes_passes(tmp_path: Path) -> None:
+    for corner in ([0, 0], [1, 1]):
+        write(tmp_path / "s.csv", np.repeat((BOXES[:, None, :2] + BOXES[:, None, 2:] * corner), 2, axis=1))
+        assert "3 faces have their points in their box" in check(tmp_path / "s.csv", FACES, 2)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         (lambda points: points[..., ::-1], "x and y look swapped"),
         (lambda points: (points - BOXES[:, None, :2]) / BOXES[:, None, 2:], "look normalised"),
+        (lambda points: points * 0 + 2.5, "counted from the box"),
         (lambda points: points - BOXES[:, None, :2], "counted from the box"),
         (lambda points: transform(crop_affine(BOXES, size=128, margin=1.4), points), "are the numbers in image pixels"),
         (lambda points: points[[1, 2, 0]], "the faces in the order of the test annotations"),

@@ -1,5 +1,6 @@
 """Blends: golden values, weights fitted by LAD against a grid, and weights that never see the fold they serve."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -47,6 +48,15 @@ def test_mean_blend_averages_folds_within_model_first() -> None:
     # OOF: a and b lie 2 px from their mean in x and in y.
     assert found.oof.spread == pytest.approx(8**0.5, abs=1e-4)
 
+
+def test_ensemble_saved_is_read_back(tmp_path) -> None:
+    found = build_ensemble(runs({"a": TRUTH}), on_test({"a": [0, 3, 6]}), TRUTH, FOLD, "weights")
+    found.save(tmp_path)
+    for part in ("oof", "test"):
+        read = Predictions.load(tmp_path / f"{part}.npz")
+        assert all(np.array_equal(getattr(read, name), getattr(getattr(found, part), name))
+                   for name in ("face", "points", "spread"))
+    assert json.loads((tmp_path / "weights.json").read_text()) == found.weights
 
 
 def test_mean_blend_spread_adds_spread_of_members() -> None:

@@ -86,6 +86,12 @@ def test_fit_face_with_missing_point_is_left_out():
     found = ShapeCorrection.fit(points, holes, FLIP_INDICES, 1.0)
     wanted = ShapeCorrection.fit(points[1::2], truth[1::2], FLIP_INDICES, 1.0)
     assert found.weights == pytest.approx(wanted.weights) and found.offset == pytest.approx(wanted.offset)
+    holes[2:, 0] = np.nan  # the first face lacks a point, so one is left
+    with pytest.raises(UserError, match="which are 1 of 90"):
+        ShapeCorrection.fit(points, holes, FLIP_INDICES, 1.0)
+    holes[0] = truth[0]
+    two = ShapeCorrection.fit(points, holes, FLIP_INDICES, 1.0)
+    assert two.weights == pytest.approx(ShapeCorrection.fit(points[:2], truth[:2], FLIP_INDICES, 1.0).weights)
     holes[:, 0] = np.nan
     with pytest.raises(UserError, match="which are 0 of 90; set it to null"):
         ShapeCorrection.fit(points, holes, FLIP_INDICES, 1.0)

@@ -56,6 +56,19 @@ def test_invert_after_transform_brings_points_back(box, margin, shift_y, size, p
     assert np.abs(back - points).max() < 1e-6
 
 
+def test_transform_of_several_faces_is_that_of_each_with_its_own_affine():
+    rng = np.random.default_rng(0)
+    affines, points = rng.normal(size=(3, 2, 3)), rng.normal(size=(3, 5, 2))
+    for face, affine, own in zip(geometry.transform(affines, points), affines, points, strict=True):
+        np.testing.assert_allclose(face, own @ affine[:, :2].T + affine[:, 2])
+
+
+def test_finite_mean_leaves_out_what_is_not_finite():
+    values = np.array([[1.0, np.nan, 3, np.inf], [np.nan] * 4])
+    np.testing.assert_array_equal(geometry.finite_mean(values), [2, np.nan])
+    assert geometry.finite_mean(values, axis=None) == 2
+
+
 @given(st.tuples(*[st.floats(-2, 2)] * 12), st.tuples(numbers, numbers))
 def test_compose_of_two_affines_is_one_after_the_other(values, point):
     first, second = np.array(values).reshape(2, 2, 3)

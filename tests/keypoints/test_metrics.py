@@ -5,6 +5,7 @@ import pytest
 
 from pipeline.common.errors import UserError
 from pipeline.keypoints.metrics import (
+    error_correlation,
     face_mae,
     face_nme,
     fold_summary,
@@ -87,6 +88,19 @@ def test_scores_of_a_nan_prediction_are_nan() -> None:
     points[0, 2] = NAN
     assert np.isnan(mae(points, TRUTH))
     assert np.isnan(nme(points, TRUTH, EYES))
+
+
+def test_error_correlation_of_known_errors_is_pearsons() -> None:
+    truth = np.zeros((2, 2, 2))
+    first, second = (np.array(errors, float).reshape(2, 2, 2) for errors in ([1, 2, 3, 4, 9, 9, 5, 6],
+                                                                             [2, 1, 4, 3, 0, 0, 6, 5]))
+    truth[1, 0] = NAN  # leaves 1 to 6, and the same with neighbours swapped: 1 − 6·6 / (6·35)
+    assert error_correlation(first, second, truth) == pytest.approx(1 - 36 / 210)
+    assert error_correlation(first, -first, truth) == pytest.approx(-1)
+    truth[:] = NAN
+    assert np.isnan(error_correlation(first, second, truth))
+    truth[0, 0] = 0  # one point
+    assert np.isnan(error_correlation(first, second, truth))
 
 
 def test_fold_summary_of_two_folds_has_each_mean_and_deviation() -> None:
