@@ -140,6 +140,7 @@ def test_review_table_lists_least_certain_first():
 def test_conformal_quantile_ignores_nan():
     values = np.array([np.nan, 4.0, 1.0, np.nan, 3.0, 2.0, np.nan])
     assert conformal_quantile(values, 0.6) == 3
+    assert conformal_quantile(values, 0.8) == 4  # the fourth of four
     assert conformal_quantile(values, 0.9) == np.inf  # of four values none is large enough
 
 

@@ -113,6 +113,19 @@ def test_check_point_far_from_its_box_is_refused(tmp_path: Path) -> None:
         check(tmp_path / "s.csv", FACES, 5)
 
 
+def test_check_point_at_20_sizes_from_the_middle_of_its_box_passes(tmp_path: Path) -> None:
+    points = np.repeat(POINTS[:, :1], 5, axis=1)
+    points[1, 4] = [300 + 40 + 20 * 80, 10 + 40 - 20 * 80]  # the box is 300, 10, 80, 80
+    write(tmp_path / "s.csv", points)
+    check(tmp_path / "s.csv", FACES, 5)
+    for place in ((1, 4, 0), (1, 4, 1)):
+        beyond = points.copy()
+        beyond[place] *= 1.001
+        write(tmp_path / "s.csv", beyond)
+        with pytest.raises(UserError, match="face 1, point 4"):
+            check(tmp_path / "s.csv", FACES, 5)
+
+
 def test_check_many_problems_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
     write(path, POINTS)

@@ -33,6 +33,7 @@ def test_scores_of_known_errors_are_the_golden_ones() -> None:
     assert point_errors(POINTS, TRUTH).tolist() == [[5, 0, 0], [1, 1, 1]]
     assert face_nme(POINTS, TRUTH, EYES) == pytest.approx([100 * (5 / 3) / 10, 20], abs=1e-9)
     assert nme(POINTS, TRUTH, EYES) == pytest.approx((50 / 3 + 20) / 2, abs=1e-9)
+    assert nme(POINTS + 100, TRUTH + 100, EYES) == pytest.approx((50 / 3 + 20) / 2, abs=1e-4)
 
 
 def test_rmse_with_missing_points_is_over_known_x_and_y() -> None:
