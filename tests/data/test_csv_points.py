@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 
 from pipeline.data.annotations import BOX, Layout, csv_points, formats
-from pipeline.data.validation import validate_files
-from pipeline.keypoints.skeleton import make_skeleton
 from tests.conftest import DATA
 
 FACES = DATA / "pytorch_faces"
@@ -103,15 +101,31 @@ def test_csv_that_may_be_cut_in_its_last_number_is_a_problem(tmp_path, text):
 
 
 @pytest.mark.parametrize("mark", [";", "\t"])
-def test_csv_with_another_separator_is_one_problem(tmp_path, mark):
-    text = "image_name,a_x,a_y\na.jpg,1,2\nb.jpg,1,2\n".replace(",", mark)
-    (tmp_path / "f.csv").write_text(text)
-    problem = f"{tmp_path}/f.csv:1: fields are separated by {mark!r}; write commas"
-    for layout in (Layout(), Layout(format="csv_points", num_points=1)):
-        annotations, wrong = formats.parse(tmp_path, "f.csv", layout)
-        assert wrong == [problem] and len(annotations) == 0
-    report, = validate_files(tmp_path, "f.csv", None, make_skeleton("one", 1), Layout(format="csv_points"))
-    assert report.problems == (problem,)
+def test_csv_with_another_separator_is_read(tmp_path, mark):
+    text = "image_name,left,top,width,height,a_x,a_y\na.jpg,1,2,3,4,1,2\nb.jpg,,,,,1,2.5\n"
+    expected, _ = read(tmp_path, text)
+    found, wrong = read(tmp_path, text.replace(",", mark))
+    assert not wrong and found.faces.equals(expected.faces)
+    np.testing.assert_array_equal(found.keypoints, expected.keypoints)
+    assert formats.recognise(tmp_path, "f.csv") == "csv_points"
+
+
+@pytest.mark.parametrize("text", [
+    ",image_name,a_x,a_y\n0,a.jpg,1,2\n1,b.jpg,3,4\n",  # pandas' index, and the names
+    ",a_x,a_y\na.jpg,1,2\nb.jpg,3,4\n",  # the names are the index
+    ",0,1\na.jpg,1,2\nb.jpg,3,4\n",  # and the columns have none
+])
+def test_csv_with_an_unnamed_first_column_is_read(tmp_path, text):
+    found, wrong = read(tmp_path, text)
+    assert not wrong and found.faces.image.tolist() == ["a.jpg", "b.jpg"]
+    assert found.keypoints.tolist() == [[[1, 2]], [[3, 4]]]
+
+
+@pytest.mark.parametrize(("names", "values"), [
+    ("left,top,width,height", "5,6,7,8"), ("x,y,w,h", "5,6,7,8"), ("left,top,right,bottom", "5,6,12,14")])
+def test_csv_with_a_box_in_other_words_is_read(tmp_path, names, values):
+    found, wrong = read(tmp_path, f"image_name,{names},a_x,a_y\na.jpg,{values},1,2\n")
+    assert not wrong and found.faces[BOX].to_numpy().tolist() == [[5, 6, 7, 8]]
 
 
 def test_csv_with_another_number_of_points_is_one_problem(tmp_path):

@@ -19,13 +19,15 @@ class Columns:
     """Where a row has what; `header` says whether the first row holds names.
 
     Attributes:
-        box: columns of left, top, width, height; empty where there is none.
+        box: columns of left, top, width, height; empty where there is none; corners: of right and bottom in place of
+            the last two.
         points: name, column of x and column of y of each point.
         image: row number, from 0, and cells → name of the image, and the problems.
     """
 
     header: bool
     box: tuple[int, ...] = ()
+    corners: bool = False
     points: list[tuple[str, int, int]]
     image: Callable[[int, list[str]], tuple[str, list[str]]]
 
@@ -38,8 +40,6 @@ def read_table(
     if not rows:
         return tabulate([], None), problems
     line, first = rows[0]
-    if len(first) == 1 and (other := [mark for mark in ";\t|" if mark in first[0]]):
-        return tabulate([], None), [f"{path}:{line}: fields are separated by {other[0]!r}; write commas"]
     columns, reasons = find_columns(first)
     if not reasons and columns.points and (reason := count_problem(len(columns.points), num_points)):
         reasons = [reason]
@@ -82,9 +82,13 @@ def find_points(cells: Sequence[str], columns: Sequence[int]) -> tuple[list[tupl
 
 
 def _read_rows(path: Path) -> tuple[list[tuple[int, list[str]]], list[str]]:
-    """Read line number and cells of the rows that are not blank, up to the first that is broken; and the problems."""
+    """Read line number and cells of the rows that are not blank, up to the first that is broken; and the problems.
+
+    Fields are separated by what the first line has most of: commas, semicolons or tabs.
+    """
     text, problems = read_text(path, "CSV")
-    reader, rows = csv.reader(text.split("\n"), strict=True), []
+    mark = max(",;\t", key=text.partition("\n")[0].count)
+    reader, rows = csv.reader(text.split("\n"), delimiter=mark, strict=True), []
     try:
         for cells in reader:
             if any(cell.strip() for cell in cells):
@@ -103,6 +107,8 @@ def _read_row(cells: list[str], columns: Columns) -> tuple[Sequence[float], list
     if any(text.strip() for text in texts):
         box, wrong = numbers(texts)
         problems = [f"box: {reason}" for reason in wrong]
+        if columns.corners and not wrong:
+            box = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
     for name, *pair in columns.points:
         missing = [cells[column].strip().lower() in MISSING for column in pair]
         values = [float("nan") if any(missing) else number(cells[column]) for column in pair]

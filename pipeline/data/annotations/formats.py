@@ -4,7 +4,6 @@ A data set is a file (or, for formats with one file an image, a folder or a patt
 named relative to the data folder whatever the format.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -115,7 +114,7 @@ def recognise(root: Path, name: str) -> str:
     first = head.split("\n", 1)[0].strip()
     if head[0] in "<{":
         return "dlib_xml" if head[0] == "<" else "coco"
-    if "," in first or re.split("[;\t|]", first.lower())[0] in csv_points.IMAGE:
+    if "," in first or ";" in first or first.lower().split("\t")[0] in csv_points.IMAGE:
         return "kaggle_pixels" if "Image" in first.split(",") else "csv_points"
     if len(first.split()) >= 3 and not path_problem(first.split()[-1]):
         return "wflw"
