@@ -31,7 +31,7 @@ TESTS = {
     "pipeline/models/checkpoint.py": ["tests/models/test_checkpoint.py"],
     "pipeline/training/loader.py": ["tests/training/test_engine.py", "tests/training/test_augment.py"],
     "pipeline/training/engine.py": ["tests/training/test_engine.py"],
-    "pipeline/inference/predict.py": ["tests/inference/test_predict.py"],
+    "pipeline/inference/predict.py": ["tests/inference/test_predict.py", "tests/training/test_train.py"],
     "pipeline/inference/ensemble.py": ["tests/inference/test_ensemble.py"],
     "pipeline/inference/shape.py": ["tests/inference/test_shape.py"],
     "pipeline/evaluation/intervals.py": ["tests/evaluation/test_intervals.py"],

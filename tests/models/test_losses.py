@@ -58,6 +58,14 @@ def test_losses_by_hand_have_golden_values():
     assert build_loss(SimCC, "axis_cross_entropy")(torch.zeros(1, 1, 2, 4), by_axis, mask) == pytest.approx(2.7725887)
 
 
+@pytest.mark.parametrize(("name", "value"), [("l1", (0.25 + 1) / 2), ("mse", (0.125 + 1) / 2)])
+def test_loss_of_several_points_is_the_mean_over_those_known(name, value):
+    output = torch.tensor([[[1.0, 0.0], [2.0, 2.0], [9.0, 9.0]]])
+    wanted = torch.tensor([[[0.5, 0.0], [1.0, 1.0], [0.0, 0.0]]])
+    mask = torch.tensor([[True, True, False]])
+    assert build_loss(Regression, name)(output, wanted, mask) == pytest.approx(value)
+
+
 def test_loss_all_points_missing_is_zero():
     loss = build_loss(Regression, "l1")(torch.ones(1, 2, 2), torch.zeros(1, 2, 2), torch.zeros(1, 2, dtype=torch.bool))
     assert loss == 0

@@ -102,9 +102,9 @@ def test_training_interrupted_and_resumed_equals_uninterrupted(store, tmp_path, 
     monkeypatch.setattr(Trainer, "batch_loss", dying)
     with pytest.raises(Killed):
         train(store, ResumeState(tmp_path, "b"), **settings)
-    monkeypatch.setattr(Trainer, "batch_loss", real)
     assert len(ResumeState(tmp_path, "b").load()["history"]) == 2
     resumed, again = train(store, ResumeState(tmp_path, "b"), **settings)
+    assert len(steps) == 6 + 4  # not those of the first two epochs again
     assert same(uninterrupted, resumed)
     assert results(history) == results(again)
 
@@ -316,3 +316,8 @@ def test_sampler_other_epoch_has_another_order_of_all_faces():
     assert (orders[0] != orders[1]).any()
     sampler.epoch = 0
     np.testing.assert_array_equal(np.concatenate([rows for _, rows, _ in sampler]), orders[0])
+
+
+def test_sampler_gives_each_batch_a_seed_of_its_own():
+    seeds = [seed for seed, _, _ in EpochSampler(np.arange(100), 4, seed=0)]
+    assert len(set(seeds)) == 25
