@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 import cv2
 import joblib
 import numpy as np
+import psutil
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from pipeline.common.files import atomic_path, write_text
+from pipeline.common.processes import describe, end_with
 from pipeline.data.annotations import dlib_xml, tabulate
 from pipeline.keypoints.skeleton import SKELETONS
 from pipeline.synthetic.head import Camera, Head, make_head, project_points, template
@@ -264,8 +266,10 @@ def _plan(part: str, faces: int, seed: int) -> list[Shot]:
     return shots
 
 
-def _shoot(folder: Path, shot: Shot, seed: int) -> list[Photo]:
-    """Draw and write one photo, and its mirrored copy if it has one."""
+def _shoot(folder: Path, shot: Shot, seed: int, owner: str) -> list[Photo]:
+    """Draw and write one photo, and its mirrored copy if it has one, in a process that works for `owner`."""
+    if owner != describe(psutil.Process()):
+        end_with(owner)
     rng = np.random.default_rng([seed, _PARTS.index(shot.part), shot.number])
     with threadpool_limits(1):  # sums must not depend on the number of threads
         drawn = draw_photo(shot.faces, shot.outdoor, rng)
@@ -294,7 +298,8 @@ def make_sample(root: Path, *, train_faces: int, test_faces: int, seed: int, job
         shots = [shot for part, faces in parts.items() for shot in _plan(part, faces, seed)]
         for shot in shots:
             (folder / shot.name).parent.mkdir(parents=True, exist_ok=True)
-        tasks = [joblib.delayed(_shoot)(folder, shot, seed) for shot in shots]
+        owner = describe(psutil.Process())
+        tasks = [joblib.delayed(_shoot)(folder, shot, seed, owner) for shot in shots]
         drawn = joblib.Parallel(n_jobs=jobs, return_as="generator")(tasks)
         photos: dict[str, list[Photo]] = {part: [] for part in _PARTS}
         for shot, made in zip(shots, tqdm(drawn, total=len(shots), desc="sample", unit="photo"), strict=True):

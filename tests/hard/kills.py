@@ -25,8 +25,8 @@ STAGES = {  # the command, and what it writes that is the same in every run
     "predict": (["predict", *ONE], ["runs/unet/fold0/oof.npz", "runs/unet/fold0/test.npz"]),
     "ensemble": (["ensemble"], ["ensemble"]),
     "submit": (["submit"], ["submissions"]),
-    "score": (["score"], ["metrics.json"]),
-    "report": (["report"], ["reports"]),
+    "score": (["score"], ["metrics.json", "reports/curves.csv"]),
+    "report": (["report"], ["reports/index.html"]),
 }
 SIGNALS = {"SIGKILL": signal.SIGKILL, "SIGTERM": signal.SIGTERM, "Ctrl-C": signal.SIGINT}
 DIE_AT_RENAME = """
