@@ -1,4 +1,4 @@
-"""Remove the lock file of DVC that a kill left broken."""
+"""Remove the lock file of DVC that a kill left behind."""
 
 import json
 import os
@@ -13,7 +13,7 @@ LOCK = Path(".dvc/tmp/rwlock")
 
 @click.command(cls=Command)
 def main() -> None:
-    """Remove .dvc/tmp/rwlock where a kill left it empty or cut, which stops every later run of DVC.
+    """Remove .dvc/tmp/rwlock where a kill left it empty, cut or held, which stops every later run of DVC.
 
     DVC rewrites the file in place. Nothing is removed while another DVC runs in this folder.
     """
@@ -21,23 +21,27 @@ def main() -> None:
 
 
 def remove_broken_lock() -> None:
-    """Remove the lock file if it is broken; a UserError says that another DVC still runs."""
+    """Remove the lock file if it is broken, or held by no DVC; a UserError says that it is broken, but DVC runs."""
     from pipeline.common.errors import UserError
 
-    if not LOCK.is_file() or _is_whole(LOCK):
+    if not LOCK.is_file() or (held := _is_held(LOCK)) is False:
         return
     if others := _other_dvcs():
+        if held:
+            return  # by them
         raise UserError(f"{LOCK}: broken, but DVC runs here as process {', '.join(map(str, others))}; wait until it "
                         "has ended, then run this again")
     LOCK.unlink(missing_ok=True)
-    click.echo(f"{LOCK}: broken by a kill, removed", err=True)
+    click.echo(f"{LOCK}: left by a kill, removed", err=True)
 
 
-def _is_whole(path: Path) -> bool:
+def _is_held(path: Path) -> bool | None:
+    """Tell whether the lock file names processes; None where it is broken."""
     try:
-        return isinstance(json.loads(path.read_bytes()), dict)
+        content = json.loads(path.read_bytes())
     except ValueError:
-        return False
+        return None
+    return any(content.values()) if isinstance(content, dict) else None
 
 
 def _other_dvcs() -> list[int]:

@@ -1,4 +1,4 @@
-"""DVC's lock file, left broken by a kill."""
+"""DVC's lock file, left behind by a kill."""
 
 import subprocess
 import sys
@@ -17,14 +17,25 @@ def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-@pytest.mark.parametrize("content", ["", '{"read": {', "[]"])
-def test_unlock_removes_a_broken_lock(lock: Path, content: str) -> None:
+HELD = '{"write": {}, "read": {"data/crops": [{"pid": 7, "cmd": "dvc repro"}]}}'
+
+
+@pytest.mark.parametrize("content", ["", '{"read": {', "[]", HELD])
+def test_unlock_removes_a_lock_that_is_broken_or_held_by_no_dvc(lock: Path, content: str) -> None:
     lock.write_text(content)
-    assert "rwlock: broken by a kill, removed" in run("unlock").stderr
+    assert "rwlock: left by a kill, removed" in run("unlock").stderr
     assert not lock.exists()
 
 
-def test_unlock_leaves_a_whole_lock_and_needs_none(lock: Path) -> None:
+def test_unlock_leaves_a_lock_that_another_dvc_holds(lock: Path) -> None:
+    lock.write_text(HELD)
+    with subprocess.Popen([sys.executable, "-c", "input()", "dvc", "repro"], stdin=subprocess.PIPE) as other:
+        assert succeed("unlock") == ""
+        other.communicate(b"\n")
+    assert lock.read_text() == HELD
+
+
+def test_unlock_leaves_a_free_lock_and_needs_none(lock: Path) -> None:
     lock.write_text('{"read": {}}')
     assert succeed("unlock") == "" and lock.exists()
     lock.unlink()
