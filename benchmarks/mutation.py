@@ -127,7 +127,8 @@ def survives(tests: list[str]) -> bool:
     if not child:
         resource.setrlimit(resource.RLIMIT_CPU, (60 * MINUTES, 60 * MINUTES))
         silence = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(silence, 1), os.dup2(silence, 2)
+        for stream in (1, 2):
+            os.dup2(silence, stream)
         os._exit(pytest.main([*tests, "-x", "-q", "-m", "not slow", "-p", "no:cacheprovider"]))
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 

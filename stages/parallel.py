@@ -28,9 +28,9 @@ def main(jobs: int | None, gpus: str, backend: str, address: str | None) -> None
     from pipeline.common.errors import UserError
     from pipeline.common.parallel import Item, last_line, run_all
     from pipeline.params import load_params
-    from stages.unlock import remove_broken_lock
+    from stages.unlock import remove_stale_lock
 
-    remove_broken_lock()
+    remove_stale_lock()
     params = load_params(Path("params.yaml"))
     threads, cores = params.train.threads, os.cpu_count() or 1
     names = [gpu.strip() for gpu in gpus.split(",") if gpu.strip()]

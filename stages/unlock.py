@@ -13,35 +13,43 @@ LOCK = Path(".dvc/tmp/rwlock")
 
 @click.command(cls=Command)
 def main() -> None:
-    """Remove .dvc/tmp/rwlock where a kill left it empty, cut or held, which stops every later run of DVC.
+    """Remove .dvc/tmp/rwlock where a kill left it empty or cut, or named in it, which stops every later run of DVC.
 
-    DVC rewrites the file in place. Nothing is removed while another DVC runs in this folder.
+    DVC rewrites the file in place. Nothing is removed while what it names still runs, or it is broken and another DVC
+    runs in this folder.
     """
-    remove_broken_lock()
+    remove_stale_lock()
 
 
-def remove_broken_lock() -> None:
-    """Remove the lock file if it is broken, or held by no DVC; a UserError says that it is broken, but DVC runs."""
+def remove_stale_lock() -> None:
+    """Remove the lock file if it is broken, or names only processes that have ended.
+
+    A UserError says that it is broken, but another DVC runs here.
+    """
+    import psutil
+
     from pipeline.common.errors import UserError
 
-    if not LOCK.is_file() or (held := _is_held(LOCK)) is False:
+    pids = _pids(LOCK) if LOCK.is_file() else set()
+    if pids is not None and (not pids or any(map(psutil.pid_exists, pids))):
         return
-    if others := _other_dvcs():
-        if held:
-            return  # by them
+    if pids is None and (others := _other_dvcs()):
         raise UserError(f"{LOCK}: broken, but DVC runs here as process {', '.join(map(str, others))}; wait until it "
                         "has ended, then run this again")
     LOCK.unlink(missing_ok=True)
     click.echo(f"{LOCK}: left by a kill, removed", err=True)
 
 
-def _is_held(path: Path) -> bool | None:
-    """Tell whether the lock file names processes; None where it is broken."""
+def _pids(path: Path) -> set[int] | None:
+    """Read which processes the lock file names; None where it is broken.
+
+    It holds {"write": {path: process}, "read": {path: [process, …]}}.
+    """
     try:
-        content = json.loads(path.read_bytes())
-    except ValueError:
+        held = [found for paths in json.loads(path.read_bytes()).values() for found in paths.values()]
+        return {process["pid"] for found in held for process in (found if isinstance(found, list) else [found])}
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None
-    return any(content.values()) if isinstance(content, dict) else None
 
 
 def _other_dvcs() -> list[int]:

@@ -17,7 +17,8 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 from pipeline.keypoints import geometry
 from pipeline.keypoints.skeleton import make_skeleton
 
-DATA = Path(os.environ.get("KEYPOINT_FOLDS_DATA", Path(__file__).parents[2] / "shared" / "data"))
+ROOT = Path(__file__).parents[1]
+DATA = Path(os.environ.get("KEYPOINT_FOLDS_DATA", ROOT.parent / "shared" / "data"))
 WEIGHTS = DATA.parent / "weights"
 SKELETON = make_skeleton("five", 5, [(0, 1), (3, 4)], eyes=(0, 1), edges=((0, 1), (3, 4)),
                          regions={"eyes": (0, 1), "rest": (2, 3, 4)})
@@ -91,28 +92,32 @@ def succeed(name: str, *args: object) -> str:
     return result.output
 
 
-@pytest.fixture(scope="session")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """A folder with a tiny competition, run through every stage."""
-    folder = tmp_path_factory.mktemp("workplace")
-    params = YAML(typ="safe", pure=True).load(Path(__file__).parents[1] / "presets" / "sample.yaml")
+def run_stages(epochs: int) -> dict[str, str]:
+    """Run every stage on a tiny competition, in the working folder; what each prints, but for train and predict."""
+    params = YAML(typ="safe", pure=True).load(ROOT / "presets" / "sample.yaml")
     params["sample"].update(train_faces=18, test_faces=5)
     params["crop"]["size"] = 32
     params["split"]["folds"] = [0, 3]
     params["train"].update(models=["resnet", "unet"], workers=0, validate_every=1)
     for model in params["models"].values():
-        model.update(epochs=1, batch_size=6)
+        model.update(epochs=epochs, batch_size=6)
         model["network"].update(backbone="resnet10t", width=0.25)
+    YAML().dump(params, Path("params.yaml"))
+    outputs = {name: succeed(name) for name in ("sample", "crop", "split")}
+    for name in ("train", "predict"):
+        for model in params["train"]["models"]:
+            for fold in params["split"]["folds"]:
+                succeed(name, "--model", model, "--fold", fold)
+    return outputs | {name: succeed(name) for name in ("ensemble", "submit", "score", "report")}
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A folder with a tiny competition, run through every stage."""
+    folder = tmp_path_factory.mktemp("workplace")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        YAML().dump(params, Path("params.yaml"))
-        outputs = {name: succeed(name) for name in ("sample", "crop", "split")}
-        for name in ("train", "predict"):
-            for model in params["train"]["models"]:
-                for fold in params["split"]["folds"]:
-                    succeed(name, "--model", model, "--fold", fold)
-        outputs |= {name: succeed(name) for name in ("ensemble", "submit", "score", "report")}
-    return folder, outputs
+        return folder, run_stages(epochs=1)
 
 
 @pytest.fixture

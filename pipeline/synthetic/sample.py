@@ -268,8 +268,7 @@ def _plan(part: str, faces: int, seed: int) -> list[Shot]:
 
 def _shoot(folder: Path, shot: Shot, seed: int, owner: str) -> list[Photo]:
     """Draw and write one photo, and its mirrored copy if it has one, in a process that works for `owner`."""
-    if owner != describe(psutil.Process()):
-        end_with(owner)
+    end_with(owner)
     rng = np.random.default_rng([seed, _PARTS.index(shot.part), shot.number])
     with threadpool_limits(1):  # sums must not depend on the number of threads
         drawn = draw_photo(shot.faces, shot.outdoor, rng)

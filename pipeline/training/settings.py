@@ -13,8 +13,8 @@ class Schedule:
     """How long and how hard to train.
 
     `optimizer` is "adamw" (Loshchilov & Hutter, ICLR 2019) or "muon" (Jordan et al., 2024), which makes the update of a
-    matrix of weights orthogonal and needs fewer epochs, of longer steps; at the same lr its updates are as large as
-    AdamW's (Liu et al., arXiv 2502.16982), which it leaves the vectors of weights to.
+    matrix of weights orthogonal, in longer steps; at the same lr its updates are as large as AdamW's (Liu et al., arXiv
+    2502.16982), which it leaves the vectors of weights to.
     """
 
     __pydantic_config__ = CHECKED

@@ -15,11 +15,10 @@ from pipeline.common.errors import UserError
 from pipeline.data.annotations import BOX, Annotations, Layout, formats
 from pipeline.data.validation import validate_files
 from pipeline.params import load_params
-from tests.conftest import SKELETON
+from tests.conftest import ROOT, SKELETON
 from tests.data.test_formats import FIXTURES, HELD, PHOTOS
 from tests.hard.tally import Tally
 
-ROOT = Path(__file__).parents[2]
 NUMBER = re.compile(rb"(?<![\w.-])\d+(?:\.\d+)?(?![\w.])")
 NO_NUMBERS = [b"nan", b"inf", b"-inf", b"1e999", b"1e300", b"--5", b"0x10", "１２".encode(), b"1_0", b"1,5", b"five",
               b"4 5", b"-99999"]

@@ -7,15 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 from tqdm import tqdm
 
+from tests.conftest import ROOT
 from tests.hard.artefacts import contents
 from tests.hard.tally import Tally
 
-ROOT = Path(__file__).parents[2]
 ONE = ["--model", "unet", "--fold", "0"]
 STAGES = {  # the command, and what it writes that is the same in every run
     "sample": (["sample"], ["data/sample"]),
@@ -49,7 +51,7 @@ def start(place: Path, *command: str, **environment: str) -> subprocess.Popen:
         stderr=subprocess.DEVNULL)
 
 
-def try_kills(tally: Tally, workplace: Path, work: Path, draw: random.Random, repeats: int = 1) -> None:
+def try_kills(tally: Tally, workplace: Path, work: Path, draw: random.Random) -> None:
     """Kill each stage by each signal and before its first and second rename; run it again and compare the bytes."""
     (work / "die").mkdir()
     (work / "die/sitecustomize.py").write_text(DIE_AT_RENAME)
@@ -58,7 +60,7 @@ def try_kills(tally: Tally, workplace: Path, work: Path, draw: random.Random, re
         with copy(workplace, work, outputs) as place:
             start(place, *command).wait()
         seconds = time.perf_counter() - begin
-        for kill in [*SIGNALS, "power cut at rename 1", "power cut at rename 2"] * repeats:
+        for kill in [*SIGNALS, "power cut at rename 1", "power cut at rename 2"]:
             with copy(workplace, work, outputs) as place:
                 if kill in SIGNALS:
                     running = start(place, *command)
@@ -122,25 +124,19 @@ def working_in(place: Path) -> list[psutil.Process]:
     return found
 
 
-class copy:
-    """A copy of the finished run without some of its files, for as long as the context lasts."""
-
-    def __init__(self, workplace: Path, work: Path, without: list[str]) -> None:
-        self.workplace, self.place, self.without = workplace, work / "copy", without
-
-    def __enter__(self) -> Path:
-        shutil.copytree(self.workplace, self.place)
-        for name in self.without:
-            path = self.place / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        return self.place
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.place)
+@contextmanager
+def copy(workplace: Path, work: Path, without: list[str]) -> Iterator[Path]:
+    """Copy the finished run without some of its files, for as long as the context lasts."""
+    place = work / "copy"
+    shutil.copytree(workplace, place)
+    for name in without:
+        shutil.rmtree(place / name) if (place / name).is_dir() else (place / name).unlink(missing_ok=True)
+    yield place
+    shutil.rmtree(place)
 
 
 def try_long(tally: Tally, workplace: Path, work: Path, epochs: int = 200) -> None:
-    """Train many epochs; memory and open files must not grow after the first tenth."""
+    """Train many epochs; memory and open files must not grow after the first third."""
     with copy(workplace, work, ["runs"]) as place:
         text = (place / "params.yaml").read_text().replace("epochs: 2\n", f"epochs: {epochs}\n")
         (place / "params.yaml").write_text(text)

@@ -1,5 +1,6 @@
 """DVC's lock file, left behind by a kill."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -17,22 +18,25 @@ def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-HELD = '{"write": {}, "read": {"data/crops": [{"pid": 7, "cmd": "dvc repro"}]}}'
+def held_by(pid: int) -> str:
+    return json.dumps({"write": {"data/folds.csv": {"pid": pid, "cmd": "dvc repro"}},
+                       "read": {"data/crops": [{"pid": pid, "cmd": "dvc repro"}]}})
 
 
-@pytest.mark.parametrize("content", ["", '{"read": {', "[]", HELD])
-def test_unlock_removes_a_lock_that_is_broken_or_held_by_no_dvc(lock: Path, content: str) -> None:
+@pytest.mark.parametrize("content", ["", '{"read": {', "[]", '{"read": {"data": [{}]}}'])
+def test_unlock_removes_a_broken_lock(lock: Path, content: str) -> None:
     lock.write_text(content)
     assert "rwlock: left by a kill, removed" in run("unlock").stderr
     assert not lock.exists()
 
 
-def test_unlock_leaves_a_lock_that_another_dvc_holds(lock: Path) -> None:
-    lock.write_text(HELD)
-    with subprocess.Popen([sys.executable, "-c", "input()", "dvc", "repro"], stdin=subprocess.PIPE) as other:
-        assert succeed("unlock") == ""
-        other.communicate(b"\n")
-    assert lock.read_text() == HELD
+def test_unlock_removes_a_lock_only_when_the_process_that_holds_it_has_ended(lock: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as holder:
+        lock.write_text(held_by(holder.pid))
+        assert succeed("unlock") == "" and lock.exists()
+        holder.communicate(b"\n")
+    assert "rwlock: left by a kill, removed" in run("unlock").stderr
+    assert not lock.exists()
 
 
 def test_unlock_leaves_a_free_lock_and_needs_none(lock: Path) -> None:
