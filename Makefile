@@ -18,9 +18,8 @@ $(VENV)/.ready: setup.cfg pyproject.toml constraints.txt
 
 setup: $(VENV)/.ready  ## Make the virtual environment and install everything
 
-run: setup  ## Run the whole pipeline of params.yaml
-	$(BIN)/python -m stages.unlock
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
+run: setup  ## Run the whole pipeline of params.yaml, a fold on each core
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m stages.parallel
 
 test: setup  ## Run all tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest

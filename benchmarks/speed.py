@@ -58,7 +58,7 @@ def measure_training(data: Path, xml: str, repeats: int) -> str:
     store = faces(BATCH * EPOCH + 8)
     for name, (network, codec, loss) in MODELS.items():
         rows.append([name, *_ratio(_epochs(network, codec, loss, store, runtime, 2 * repeats + 1)[1:])])
-    return _table("Training", f"{SIZE} px, epochs of {EPOCH} batches of {BATCH}, {runtime.dtype}; `Trainer.fit` "
+    return table("Training", f"{SIZE} px, epochs of {EPOCH} batches of {BATCH}, {runtime.dtype}; `Trainer.fit` "
                   "against forward, loss, backward and AdamW on one ready batch, by turns, "
                   f"{_turn(runtime)} at a time. The ratios are of whole epochs.",
                   ["", "images/s", "bare, images/s", "ratio"], rows)
@@ -76,13 +76,13 @@ def measure_loader(data: Path, xml: str, repeats: int) -> str:
         batches = make_batches(store, replace(AUGMENT, backend=backend), SKELETON.flip, torch.device("cpu"))
         ours = _rate(lambda batches=batches: batches[0, batch, slice(None)], BATCH, 20)
         bare = _rate(lambda: [transform(image=crop, keypoints=points) for crop in crops], BATCH, 20)
-        rows.append([backend, *_turns(ours, bare, repeats)])
+        rows.append([backend, *turns(ours, bare, repeats)])
     if find_spec("kornia"):
         chain, images = _kornia(), to_images(crops).float() / 255
         marks = torch.from_numpy(points).expand(BATCH, -1, -1)
-        rows.append(["kornia's own", *_turns(_rate(lambda: chain(images, marks), BATCH, 20), bare, repeats)])
+        rows.append(["kornia's own", *turns(_rate(lambda: chain(images, marks), BATCH, 20), bare, repeats)])
     torch.set_num_threads(threads)
-    return _table("Augmentation", f"{SIZE} px, one core, batches of {BATCH}; against `albumentations.Compose` alone.",
+    return table("Augmentation", f"{SIZE} px, one core, batches of {BATCH}; against `albumentations.Compose` alone.",
                   ["backend", "images/s", "bare, images/s", "ratio"], rows)
 
 
@@ -117,8 +117,8 @@ def measure_crop(data: Path, xml: str, repeats: int) -> str:
         Parallel(n_jobs=-1, prefer="threads", batch_size=8)(work)
         return len(files) / (time.perf_counter() - start)
 
-    return _table("Crop", f"{len(files)} photos, {len(annotations)} faces, all cores; against `cv2.imread`, in grey.",
-                  ["", "photos/s", "bare, photos/s", "ratio"], [["crop stage", *_turns(ours, bare, repeats)]])
+    return table("Crop", f"{len(files)} photos, {len(annotations)} faces, all cores; against `cv2.imread`, in grey.",
+                  ["", "photos/s", "bare, photos/s", "ratio"], [["crop stage", *turns(ours, bare, repeats)]])
 
 
 def measure_predict(data: Path, xml: str, repeats: int) -> str:
@@ -141,8 +141,8 @@ def measure_predict(data: Path, xml: str, repeats: int) -> str:
                 runtime.forward(model, ready)
             _wait()
 
-        rows.append([name, *_turns(_rate(ours, 2 * count, 1), _rate(bare, 2 * count, 1), repeats)])
-    return _table("Predict", f"{SIZE} px, batches of {count}; from the crop store to points in photo pixels, against "
+        rows.append([name, *turns(_rate(ours, 2 * count, 1), _rate(bare, 2 * count, 1), repeats)])
+    return table("Predict", f"{SIZE} px, batches of {count}; from the crop store to points in photo pixels, against "
                   "the forward pass of a ready batch.", ["", "images/s", "bare, images/s", "ratio"], rows)
 
 
@@ -161,7 +161,7 @@ def measure_commands(data: Path, xml: str, repeats: int) -> str:
             found = _seconds([*dvc, "repro"], folder, repeats, expect="up to date")
             rows.append([f"idle `dvc repro`, {name}",
                          f"{statistics.median(found):.2f} ({min(found):.2f}–{max(found):.2f})"])
-    return _table("Commands", "Seconds from the start of Python to the end.", ["", "seconds"], rows)
+    return table("Commands", "Seconds from the start of Python to the end.", ["", "seconds"], rows)
 
 
 class ChannelsFirst(Runtime):
@@ -182,8 +182,8 @@ def measure_precision(data: Path, xml: str, repeats: int) -> str:
     plain = ChannelsFirst(device=runtime.device, dtype=torch.float32)
     for name, (network, codec, loss) in MODELS.items():
         loops = [_bare_loop(network, codec, loss, each) for each in (runtime, plain)]
-        rows.append([name, *_turns(*loops, repeats)])
-    return _table("Precision", f"The bare loop at {SIZE} px: {runtime.dtype}, which is what `train.precision: auto` is "
+        rows.append([name, *turns(*loops, repeats)])
+    return table("Precision", f"The bare loop at {SIZE} px: {runtime.dtype}, which is what `train.precision: auto` is "
                   "here, and channels last, against float32 and channels first.",
                   ["", "images/s", "float32, channels first, images/s", "ratio"], rows)
 
@@ -198,8 +198,8 @@ def measure_compile(data: Path, xml: str, repeats: int) -> str:
             compiled, start = _bare_loop(network, codec, loss, runtime, mode), time.perf_counter()
             compiled()
             wait = time.perf_counter() - start
-            rows.append([f"{name}, {mode}", f"{wait:.0f}", *_turns(compiled, plain, repeats)])
-    return _table("Compiling", f"The bare loop at {SIZE} px through `torch.compile` against without; the first "
+            rows.append([f"{name}, {mode}", f"{wait:.0f}", *turns(compiled, plain, repeats)])
+    return table("Compiling", f"The bare loop at {SIZE} px through `torch.compile` against without; the first "
                   f"column is what its first {STEPS} steps take, compilation and all.",
                   ["", "first steps, s", "images/s", "not compiled, images/s", "ratio"], rows)
 
@@ -207,10 +207,10 @@ def measure_compile(data: Path, xml: str, repeats: int) -> str:
 def faces(count: int) -> CropStore:
     """A store of noise: what it shows does not matter for speed."""
     rng, side = np.random.default_rng(0), SIZE + 2 * 26
-    table = pd.DataFrame({"face": range(count), "width": 100.0, "height": 100.0})
-    table[["m00", "m01", "m02", "m10", "m11", "m12"]] = [1.0, 0, 0, 0, 1, 0]
+    rows = pd.DataFrame({"face": range(count), "width": 100.0, "height": 100.0})
+    rows[["m00", "m01", "m02", "m10", "m11", "m12"]] = [1.0, 0, 0, 0, 1, 0]
     return CropStore(size=SIZE, crops=rng.integers(0, 255, (count, side, side), np.uint8),
-                     photos=np.zeros((count, 32, 32), np.uint8), faces=table,
+                     photos=np.zeros((count, 32, 32), np.uint8), faces=rows,
                      keypoints=rng.uniform(30, SIZE, (count, 68, 2)).astype(np.float32))
 
 
@@ -299,7 +299,7 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
-def _turns(ours: Callable[[], float], bare: Callable[[], float], repeats: int) -> tuple[str, str, str]:
+def turns(ours: Callable[[], float], bare: Callable[[], float], repeats: int) -> tuple[str, str, str]:
     """Both rates and their ratio, in `repeats` turns or more, 30 s together, after a warm-up of each.
 
     Each turn of ours is held against the mean of the bare ones before and after it: other work on the machine then
@@ -333,6 +333,6 @@ def _seconds(command: list[str], folder: Path | str, repeats: int, expect: str =
     return found
 
 
-def _table(title: str, note: str, header: list[str], rows: list[list[str]]) -> str:
+def table(title: str, note: str, header: list[str], rows: list[list[str]]) -> str:
     lines = [f"## {title}", "", note, "", "| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])

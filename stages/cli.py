@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.params import Params
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # for torch: spinning threads collapse beside other work
 
 PATHS = Paths()
 

@@ -22,16 +22,17 @@ COMMANDS = sorted(path.stem for path in (ROOT / "stages").glob("*.py") if path.s
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_of_every_command_does_not_import_torch(name):
+def test_help_of_every_command_does_not_import_torch_and_threads_wait_passively(name):
     code = (
-        "import runpy, sys\n"
+        "import os, runpy, sys\n"
         "sys.argv = ['it', '--help']\n"
         f"try: runpy.run_module('stages.{name}', run_name='__main__')\n"
         "except SystemExit as stop: assert not stop.code\n"
-        "assert not {'torch', 'cv2', 'pandas'} & set(sys.modules)"
+        "assert not {'torch', 'cv2', 'pandas'} & set(sys.modules)\n"
+        "assert os.environ['OMP_WAIT_POLICY'] == 'PASSIVE'"  # which torch reads when it is imported
     )
-    start = time.perf_counter()
-    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    start, environment = time.perf_counter(), {name: value for name, value in os.environ.items() if name[:4] != "OMP_"}
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=environment)
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.startswith("Usage:")
     assert time.perf_counter() - start < 5  # under a second on a free machine; tests share theirs
