@@ -31,6 +31,7 @@ from pipeline.common.types import (
     Count,
     Few,
     Folder,
+    InFolder,
     NotNegative,
     NotNegativeInteger,
     OutputFile,
@@ -102,6 +103,8 @@ class Data(Points):
     root: Folder
     train: str
     test: str | None
+    photos: InFolder | None
+    test_photos: InFolder | None
     solution: str | None
     format: Literal["auto", "dlib_xml", "pts", "asf", "csv_points", "kaggle_pixels", "wflw", "coco"]
     box: Literal["photo", "points"]
@@ -109,13 +112,20 @@ class Data(Points):
     offset: Annotated[list[Pixels], Field(min_length=2, max_length=2)]
     mirrored: re.Pattern[str] | None
 
+    def absent(self) -> list[str]:
+        """Tell that there is no file of the answers, which no stage reads before `score`."""
+        path = Path(self.root) / (self.solution or "")
+        problem = f"data.solution: {path} is not there; set it to null where the answers are not known"
+        return [problem] if self.solution and not path.is_file() else []
+
     def label_offset(self) -> LabelOffset:
         """What the labels are off by."""
         return LabelOffset(offset=self.offset, mirrored=self.mirrored)
 
     def layout(self) -> Layout:
         """How the annotations are read."""
-        return Layout(num_points=self.skeleton.num_points, format=self.format, points=self.points, box=self.box)
+        return Layout(num_points=self.skeleton.num_points, format=self.format, points=self.points, box=self.box,
+                      photos=self.photos or "", test_photos=self.test_photos or "")
 
 
 class Sample(Section):

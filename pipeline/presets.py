@@ -13,6 +13,7 @@ from pipeline.common.errors import UserError
 
 DEFAULT = "sample"  # the preset that has every parameter
 NULL = "tag:yaml.org,2002:null"
+IS_COMMENT = operator.methodcaller("startswith", "#")
 
 
 def compose_preset(folder: Path, name: str) -> str:
@@ -27,22 +28,25 @@ def compose_preset(folder: Path, name: str) -> str:
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in known:
         raise UserError(f"preset {name!r} is unknown: choose one of {', '.join(known)}")
+    heading = "".join(takewhile(IS_COMMENT, (folder / f"{name}.yaml").read_text(encoding="utf-8").splitlines(True)))
+    changes = {} if name == DEFAULT else YAML(typ="safe", pure=True).load(folder / f"{name}.yaml")
+    return compose(folder, changes, heading)
+
+
+def compose(folder: Path, changes: dict, heading: str) -> str:
+    """Compose the text of a params.yaml from what it has otherwise than the default, below `heading`, comment lines."""
     yaml = YAML()
     yaml.width = 10_000  # a line a key, whatever its comment
     yaml.representer.add_representer(type(None), lambda dumper, _: dumper.represent_scalar(NULL, "null"))
     params = yaml.load(folder / f"{DEFAULT}.yaml")
-    if name != DEFAULT:
-        changes = YAML(typ="safe", pure=True).load(folder / f"{name}.yaml")
-        models, bases = changes.pop("models", {}), params["models"]
-        _merge(params, changes)
-        if models:
-            params["models"] = {key: deepcopy(_base(key, model, bases)) for key, model in models.items()}
-            _merge(params["models"], models)
+    models, bases = changes.get("models", {}), params["models"]
+    _merge(params, {key: value for key, value in changes.items() if key != "models"})
+    if models:
+        params["models"] = {key: deepcopy(_base(key, model, bases)) for key, model in models.items()}
+        _merge(params["models"], models)
     text = io.StringIO()
     yaml.dump(params, text)
-    is_comment = operator.methodcaller("startswith", "#")
-    heading = takewhile(is_comment, (folder / f"{name}.yaml").read_text(encoding="utf-8").splitlines(True))
-    return "".join([*heading, *dropwhile(is_comment, text.getvalue().splitlines(True))])
+    return "".join([heading, *dropwhile(IS_COMMENT, text.getvalue().splitlines(True))])
 
 
 def _base(name: str, model: dict, bases: dict) -> dict:

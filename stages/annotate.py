@@ -27,8 +27,8 @@ def main(
     """Write the points of the faces in photos as points.csv and points.xml, and draw a picture of each photo.
 
     Without --boxes and --box dlib's detector finds the faces (`pip install -e '.[detect]'`). A photo in which it finds
-    none is named and left out; the exit code is 1 where it finds none at all. Params must be those of the training;
-    --from needs none.
+    none is named and left out; the exit code is 1 where it finds none at all. Models that were trained on whole photos
+    take each photo as one face, and no boxes. Params must be those of the training; --from needs none.
     """
     from pipeline.inference.annotate import annotate
     from pipeline.inference.boxes import find_boxes
@@ -38,7 +38,7 @@ def main(
     if package and chosen != {"model": None, "fold": None}:
         raise click.UsageError("--from asks all that is packed: give --model and --fold to stages.package")
     annotator = load_package(package) if package else trained_annotator(load_params(params_path), **chosen)
-    found, notes = find_boxes(photos, boxes, boxes_file)
+    found, notes = find_boxes(photos, boxes, boxes_file, whole_photos=annotator.whole_photos)
     for note in notes:
         click.echo(f"note: {note}", err=True)
     files = annotate(out, found, annotator)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.common.errors import UserError, explain
+from pipeline.common.errors import UserError, explain, summarise
 from pipeline.common.paths import Paths
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ def crops_folder(params: "Params", model: str) -> Path:
 def trained_annotator(params: "Params", model: str | None = None, fold: int | None = None) -> "Annotator":
     """Gather what is trained in this folder: the ensemble, or only one model or one fold of it."""
     from pipeline.data.align import load_reference
+    from pipeline.data.store import CropStore
     from pipeline.inference.annotate import Annotator, Cascade, choose_members
+    from pipeline.inference.boxes import are_whole_photos
     from pipeline.models.device import make_runtime
 
     if model is not None:
@@ -50,9 +52,11 @@ def trained_annotator(params: "Params", model: str | None = None, fold: int | No
             runs=[PATHS.run(align.locator[0], one) for one in params.split.folds],
             reference=load_reference(PATHS.aligned), geometry=params.aligned_crop(),
         )
+    train = PATHS.crops / "train"
     return Annotator(
         members=members, blend=blend, skeleton=params.data.skeleton, geometry=params.crop, cascade=cascade,
         runtime=make_runtime(params.train.device, params.train.precision), tta=params.predict,
+        whole_photos=(train / "store.json").is_file() and are_whole_photos(CropStore.open(train).faces),
     )
 
 
@@ -75,6 +79,8 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except UserError as error:
+            if summary := summarise(error.problems):
+                click.echo(summary, err=True)
             for problem in error.problems:
                 click.echo(f"error: {problem}", err=True)
             sys.exit(1)

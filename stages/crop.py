@@ -13,17 +13,22 @@ BOXES = {"photo": "the whole image", "points": "a tight box around their points"
 @params_option
 def main(params_path: Path) -> None:
     """Cut every face from its image into data/crops/{train,test}."""
+    from pipeline.common.errors import UserError
     from pipeline.data.annotations import formats
     from pipeline.data.crops import write_crops
     from pipeline.params import load_params
 
     params, crops = load_params(params_path), PATHS.crops
     data, root = params.data, Path(params.data.root)
+    if absent := data.absent():  # said here, not after all training
+        raise UserError(*absent)
     for part, annotations in formats.read_parts(root, data.train, data.test, data.layout()).items():
         report = write_crops(annotations, root, crops / part, params.crop, data.label_offset())
         click.echo(f"{crops / part}: {len(annotations)} faces")
         if annotations.boxes_made:
             click.echo(f"  {annotations.boxes_made} of them without a box of their own; they get {BOXES[data.box]}")
+        for note, count in annotations.notes.items():
+            click.echo(f"  {count} {note}")
         if report.doubts:
             click.echo(f"  {len(report.doubts)} doubtful labels or boxes; `python -m stages.validate` names them")
 

@@ -13,7 +13,7 @@ def main(params_path: Path) -> None:
     """Write data/folds.csv: the group and the fold of every train face."""
     from pipeline.common.files import write_text
     from pipeline.data.folds import describe_uneven, fold_table
-    from pipeline.data.split import split_faces
+    from pipeline.data.split import describe_people, split_faces
     from pipeline.data.store import CropStore
     from pipeline.params import load_params
 
@@ -21,9 +21,11 @@ def main(params_path: Path) -> None:
     store = CropStore.open(paths.crops / "train")
     table = split_faces(store, **split.model_dump())
     write_text(paths.folds, table.to_csv(index=False))
-    if uneven := describe_uneven(table.group.to_numpy(), table.fold.to_numpy()):
-        click.echo(f"note: {uneven}", err=True)
-    click.echo(fold_table(table.fold.to_numpy(), table.group.to_numpy(), store.faces.source).to_string())
+    fold, group = table.fold.to_numpy(), table.group.to_numpy()
+    people = describe_people(store.faces.image, fold) if split.photo_pattern is None else ""
+    for note in filter(None, [describe_uneven(group, fold), people]):
+        click.echo(f"note: {note}", err=True)
+    click.echo(fold_table(fold, group, store.faces.source).to_string())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Write the submission and check it, or check a file that is there."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -28,7 +27,7 @@ def main(checked: Path | None, params_path: Path) -> None:
     if checked is None or (paths.crops / "test" / "store.json").is_file():
         faces = CropStore.open(paths.crops / "test").faces
     elif data.test:
-        faces = formats.read(Path(data.root), data.test, replace(data.layout(), num_points=None)).faces
+        faces = formats.read(Path(data.root), data.test, data.layout().for_test()).faces
     else:
         raise click.UsageError("data.test is null: there are no test faces that a submission could be checked against")
     table = None

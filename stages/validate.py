@@ -28,18 +28,22 @@ def main(
     from pipeline.keypoints.skeleton import get_skeleton
     from pipeline.params import load_params
 
-    points, layout = get_skeleton(skeleton) if skeleton else None, Layout()
+    points, layout, grouped = get_skeleton(skeleton) if skeleton else None, Layout(), False
+    absent: list[str] = []
     if root is None or train is None:
-        data = load_params(params_path).data
+        params = load_params(params_path)
+        data, grouped = params.data, params.split.photo_pattern is not None
         root, train, test = root or data.root, train or data.train, test or data.test
         points = points or data.skeleton
-        layout = data.layout()
+        layout, absent = data.layout(), data.absent()
     reports = validate_files(Path(root), train, test, points, replace(layout, format=format or layout.format))
     for report in reports:
         click.echo(f"{report.file}: {report.faces} faces in {report.images} images, {len(report.problems)} problems")
         for note, count in report.notes.items():
             click.echo(f"  {count:6} {note}")
-    if problems := [problem for report in reports for problem in report.problems]:
+        if report.advice and not grouped:
+            click.echo(f"  note: {report.advice}")
+    if problems := [problem for report in reports for problem in report.problems] + absent:
         raise UserError(*problems)
 
 

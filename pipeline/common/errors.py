@@ -1,7 +1,9 @@
 """Errors that a user can fix: one clear message, no traceback."""
 
 import errno
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +16,10 @@ ADVICE = {
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
 
+LONG = 10  # problems that need a summary
+PLACE = re.compile(r".*?: (face \d+ \(.*?\): )?")  # before the problem itself: file, line, face
+WORD = re.compile(r"[^\W\d_]+(['’-][^\W\d_]+)*[,;:]?")
+
 
 class UserError(Exception):
     """Something in the data, the params or the call is wrong.
@@ -25,6 +31,20 @@ class UserError(Exception):
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+def summarise(problems: Sequence[str]) -> str:
+    """Tell in one line how many problems a long list has, and which kinds are most common; "" of a short list.
+
+    Problems are of one kind where they differ only in their places, numbers and names.
+    """
+    if len(problems) < LONG:
+        return ""
+    texts = [PLACE.sub("", problem, count=1).split() for problem in problems]
+    masked = [" ".join(word if WORD.fullmatch(word) else "…" for word in text) for text in texts]
+    kinds = Counter(re.sub("…( …)+", "…", text) for text in masked)
+    shown = [f"{kind} ({count})" for kind, count in kinds.most_common(3)]
+    return f"{len(problems)} problems: {'; '.join(shown)}{'; and others' if len(kinds) > 3 else ''}"
 
 
 def explain(error: OSError) -> str:

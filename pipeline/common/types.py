@@ -14,6 +14,12 @@ def _local(path: str) -> str:
     return path
 
 
+def _below(path: str) -> str:
+    if path.startswith("/") or not path.isprintable() or {"", ".", ".."} & set(path.split("/")):
+        raise ValueError("not a folder below data.root, written relative to it, as in `images/train`")
+    return path
+
+
 MAX_POINTS = 2_000  # of a face; more are a mistake, and would only fill the memory
 CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)  # of a dataclass, as `__pydantic_config__`
 
@@ -35,4 +41,5 @@ ShareBelowOne = Annotated[Number, Field(ge=0, lt=1)]
 # DVC puts these into paths and commands: it removes an output before its stage runs, and a shell runs the command.
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 Folder = Annotated[str, AfterValidator(_local)]  # that is only read
+InFolder = Annotated[str, AfterValidator(_below)]  # in the folder of the data
 OutputFile = Annotated[str, Field(pattern=r"^(\w[\w.-]*/)*\w[\w.-]*\.csv$")]  # below the project

@@ -23,6 +23,7 @@ class Report:
         problems: what must be fixed, one message each: file, line, face, what is wrong.
         doubts: those of them that are possible, so that `crop` only counts them: far points, no points, entries twice.
         notes: what is unusual but valid → how often.
+        advice: what to set, as the names of the images suggest; "" for nothing.
     """
 
     file: Path
@@ -31,6 +32,7 @@ class Report:
     problems: tuple[str, ...]
     doubts: tuple[str, ...]
     notes: dict[str, int]
+    advice: str = ""
 
 
 def check_faces(

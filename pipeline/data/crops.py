@@ -2,10 +2,11 @@
 
 import json
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 import cv2
@@ -108,7 +109,7 @@ def write_store(
             raise UserError(*problems)
         table = faces.drop(columns="where").assign(
             photo_width=sizes[:, 0].astype(np.int64), photo_height=sizes[:, 1].astype(np.int64),
-            source=[image.partition("/")[0] if "/" in image else "photos" for image in faces.image],
+            source=_sources(faces.image),
         )
         table[AFFINE] = _label_affines(affines, faces.image, labels).reshape(-1, 6)
         table.to_csv(partial / "faces.csv", index_label="face")
@@ -116,6 +117,13 @@ def write_store(
             np.save(partial / "keypoints.npy", annotations.keypoints)
         (partial / "store.json").write_text(json.dumps(asdict(geometry)))
     return report
+
+
+def _sources(images: Sequence[str]) -> list[str]:
+    """Name the source of each image: its first folder below those that all have in common, else the last of these."""
+    folders = [PurePosixPath(image).parent for image in images]
+    common = len(PurePosixPath(os.path.commonpath(folders)).parts) if folders else 0
+    return [(folder.parts[common:] or folder.parts[-1:] or ("photos",))[0] for folder in folders]
 
 
 def _label_affines(affines: np.ndarray, images: Sequence[str], labels: LabelOffset) -> np.ndarray:

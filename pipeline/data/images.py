@@ -1,6 +1,7 @@
 """Images of a data set: files below its folder, or pictures from inside its annotation file."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,26 @@ class Images:
         looks = Parallel(n_jobs=jobs, prefer="threads")(delayed(self.look)(name) for name in names)
         size = np.array([look[:2] for look in looks], float).reshape(-1, 2)
         return size[rows], [looks[row][2] for row in rows]
+
+
+def find_folder(root: Path, names: Sequence[str]) -> tuple[str, int]:
+    """Find the folder in `root` (links followed) that holds most of the images of these names.
+
+    Returns its path relative to `root`, "" where it is that itself, and how many it holds, 0 where none is found.
+    """
+    wanted, found, seen = set(names), Counter[str](), set()
+    depths = {name.count("/") + 1 for name in wanted}
+    for folder, below, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link back to where we were
+            below.clear()
+            continue
+        seen.add(real)
+        inside = [] if folder == os.fspath(root) else Path(folder).relative_to(root).parts
+        for path in ([*inside, file] for file in files):
+            found.update("/".join(path[:-depth]) for depth in depths
+                         if len(path) >= depth and "/".join(path[-depth:]) in wanted)
+    return max(found.items(), key=lambda item: (item[1], -len(item[0])), default=("", 0))
 
 
 def is_rotated(path: Path) -> bool:

@@ -36,7 +36,7 @@ def mirror_problems(keypoints: np.ndarray, skeleton: Skeleton) -> list[str]:
     wrong = (skeleton.flip != flip_indices) & (given > best + TOLERANCE)
     if not wrong.any():
         return []
-    inferred = [[point, int(partner)] for point, partner in enumerate(flip_indices) if point < partner]
+    inferred = _pairs(flip_indices)
     copy = f"where they are right, put this into data.skeleton: `pairs: {inferred}`"
     if (skeleton.flip == np.arange(len(flip_indices))).all():
         return [f"the skeleton has no left/right pairs, but the mean face has {len(inferred)}; {copy}"]
@@ -48,6 +48,21 @@ def mirror_problems(keypoints: np.ndarray, skeleton: Skeleton) -> list[str]:
             f"point {labels[pair[0]]} is its own mirror image")
         problems.append(f"the skeleton says that {claim}, but in the mean face {found}")
     return [*problems, f"the mean face has {len(inferred)} pairs; {copy}"]
+
+
+def infer_pairs(keypoints: np.ndarray) -> list[list[int]] | None:
+    """Find the left/right pairs of labelled faces; None where too few faces, or faces that look to one side, tell."""
+    if len(keypoints) < FEWEST:
+        return None
+    shape = mean_face(keypoints)
+    flip_indices, mirrored = _match(shape)
+    if not np.sqrt(finite_mean(np.square(mirrored - shape[flip_indices]).sum(-1))) <= SYMMETRIC:
+        return None
+    return _pairs(flip_indices)
+
+
+def _pairs(flip_indices: np.ndarray) -> list[list[int]]:
+    return [[point, int(partner)] for point, partner in enumerate(flip_indices) if point < partner]
 
 
 def _match(shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.data.annotations import ANY, Annotations, Layout, formats
 from pipeline.data.checks import Report, check_faces
 from pipeline.data.images import Images
+from pipeline.data.split import describe_people
 from pipeline.data.symmetry import mirror_problems
 from pipeline.keypoints.skeleton import Skeleton
 
@@ -31,13 +32,15 @@ def validate_files(
     for name, labelled in ((train, True), (test, False)):
         if name is None:
             continue
-        annotations, broken = formats.parse(root, name, replace(layout, num_points=num_points if labelled else None))
+        part = replace(layout, num_points=num_points) if labelled else layout.for_test()
+        annotations, broken = formats.parse(root, name, part)
         report = validate(annotations, root, num_points, file=root / name, labelled=labelled, jobs=jobs)
         problems, points = sorted([*broken, *report.problems], key=_place), annotations.keypoints
+        advice = describe_people(annotations.faces.image) if labelled else ""
         if labelled and skeleton and points is not None and points.shape[1] == skeleton.num_points:
             seen = np.isfinite(points).all(axis=2).any(axis=1)
             problems += [f"{root / name}: {problem}" for problem in mirror_problems(points[seen], skeleton)]
-        reports.append(replace(report, problems=tuple(problems)))
+        reports.append(replace(report, problems=tuple(problems), advice=advice))
     return reports
 
 
@@ -48,7 +51,7 @@ def validate(
     images, names = Images(root, annotations.images), annotations.faces.image
     size, reasons = images.sizes(names, jobs)
     report = check_faces(annotations, root, size, reasons, file=file, num_points=num_points, labelled=labelled)
-    return replace(report, notes=report.notes | images.notes(names.unique()))
+    return replace(report, notes={**report.notes, **images.notes(names.unique()), **annotations.notes})
 
 
 def _place(problem: str) -> tuple[str, int]:

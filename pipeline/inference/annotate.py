@@ -53,6 +53,7 @@ class Annotator:
     Attributes:
         members, blend: see `choose_members`.
         geometry: of the crops around the boxes.
+        whole_photos: whether the faces that they were trained on had no boxes; see `find_boxes`.
         cascade: None where no member sees upright crops.
         runtime, tta: see `Predictor`.
     """
@@ -64,6 +65,7 @@ class Annotator:
     cascade: Cascade | None
     runtime: Runtime
     tta: TTA
+    whole_photos: bool = False
 
     def predict(self, root: Path, faces: Annotations) -> Predictions:
         """Predict the points of `faces`, images in `root`, in image pixels; for errors see `load_predictor`."""

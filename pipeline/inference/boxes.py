@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from pipeline.common.errors import UserError
 from pipeline.data.annotations import BOX, formats
@@ -19,8 +20,18 @@ TURNED = ("{}: stored turned or mirrored (EXIF); its pixels are taken as they ar
 Boxes = dict[Path, np.ndarray]  # image → (N, 4) float64 left, top, width, height in image pixels
 
 
-def find_boxes(images: Sequence[Path], boxes: Sequence[str], file: Path | None) -> tuple[Boxes, list[str]]:
+def are_whole_photos(faces: pd.DataFrame) -> bool:
+    """Tell whether the boxes of a crop store's faces are the whole images, as those of faces without a box are."""
+    boxes, size = faces[BOX].to_numpy(), faces[["photo_width", "photo_height"]].to_numpy()
+    return len(faces) > 0 and not boxes[:, :2].any() and bool((boxes[:, 2:] == size).all())
+
+
+def find_boxes(
+    images: Sequence[Path], boxes: Sequence[str], file: Path | None, *, whole_photos: bool = False,
+) -> tuple[Boxes, list[str]]:
     """Find the boxes of every image, from the one source that is given, else by the detector.
+
+    With `whole_photos`, for models that saw no boxes in training, it is the whole image, and none may be given.
 
     Returns:
         The boxes of each image that has any, and notes on what was left out.
@@ -32,13 +43,16 @@ def find_boxes(images: Sequence[Path], boxes: Sequence[str], file: Path | None) 
     measured, reasons = Images(Path()).sizes([str(image) for image in images])
     sizes = {image: size for image, size, reason in zip(images, measured, reasons, strict=True) if not reason}
     problems = [f"{image}: {reason}" for image, reason in zip(images, reasons, strict=True) if reason]
+    if whole_photos and (boxes or file is not None):
+        raise UserError("the models were trained on whole photos, without boxes: leave out --box and --boxes, and give "
+                        "photos of one face each, framed as those of the training", *problems)
     if boxes and file is not None:
         raise UserError("--box and --boxes: give one of them", *problems)
     if boxes and len(images) > 1:
         raise UserError(f"--box is for one photo, but there are {len(images)}; write their boxes into a file "
                         "(--boxes boxes.csv)", *problems)
     found, notes, wrong = (_from_call(images[0], boxes) if boxes else read_boxes(file, images) if file is not None
-                           else _detect(list(sizes)))
+                           else _whole(sizes) if whole_photos else _detect(list(sizes)))
     problems += wrong
     for image, size in sizes.items():
         rows = found.get(image, np.empty((0, 4)))
@@ -104,6 +118,12 @@ def _from_call(image: Path, boxes: Sequence[str]) -> tuple[Boxes, list[str], lis
 
 def _area_problems(box: Sequence[float] | np.ndarray) -> list[str]:
     return [f"{name} {value:g} must be above 0" for name, value in zip(BOX[2:], box[2:], strict=True) if value <= 0]
+
+
+def _whole(sizes: dict[Path, np.ndarray]) -> tuple[Boxes, list[str], list[str]]:
+    """Take whole images; returns boxes, a note that says so, no problems."""
+    note = "the models were trained on whole photos, without boxes: each photo is taken as one face"
+    return {image: np.array([[0, 0, *size]]) for image, size in sizes.items()}, [note], []
 
 
 def _detect(images: Sequence[Path]) -> tuple[Boxes, list[str], list[str]]:

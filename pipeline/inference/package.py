@@ -72,6 +72,7 @@ class Manifest(Part):
     about: str
     skeleton: Points
     geometry: CropGeometry
+    whole_photos: bool = False
     cascade: Upright | None
     members: Annotated[dict[Slug, FoldNames], Field(min_length=1)]
     weights: list[float] | None
@@ -109,6 +110,7 @@ def write_package(folder: Path, annotator: Annotator, device: str, precision: st
     manifest = Manifest.model_validate({
         "format": 1, "about": about,
         "skeleton": describe_skeleton(annotator.skeleton), "geometry": asdict(annotator.geometry),
+        "whole_photos": annotator.whole_photos,
         "cascade": cascade and {"models": list(cascade.models), "locator": cascade.locator,
                                 "folds": _names(cascade.runs), "geometry": asdict(cascade.geometry)},
         "members": {model: _names(runs) for model, runs in annotator.members.items()},
@@ -155,7 +157,7 @@ def load_package(folder: Path) -> Annotator:
         members={model: _runs(folder, model, folds) for model, folds in manifest.members.items()},
         blend=Blend(weights=None if manifest.weights is None else np.array(manifest.weights), shape=shape),
         skeleton=skeleton, geometry=manifest.geometry, cascade=cascade,
-        runtime=make_runtime(manifest.device, manifest.precision), tta=manifest.tta,
+        runtime=make_runtime(manifest.device, manifest.precision), tta=manifest.tta, whole_photos=manifest.whole_photos,
     )
 
 

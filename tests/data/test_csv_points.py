@@ -80,7 +80,7 @@ def test_csv_with_problems_names_file_line_and_face(tmp_path):
 @pytest.mark.parametrize(("text", "expected"), [
     ("image_name,a_x,b_x,b_y\n", ["f.csv:1: point 'a' has no column for its y"]),
     ("image_name,a_x,a_y,a_x\n", ["f.csv:1: column 'a_x' comes twice"]),
-    ("image_name,a_x,a_y,age\n", ["f.csv:1: column 'age' is neither a point's x nor y; remove it"]),
+    ("image_name,a_x,a_y,age,pose_y\n", ["f.csv:1: point 'pose' has no column for its x"]),
     ("image_name,left,a_x,a_y\n", ["f.csv:1: columns left without top, width, height"]),
     ("image_name,one,two,three\n", ["f.csv:1: 3 columns of points; as many x as y are expected"]),
     ("a.jpg,1,2,3\n", ["f.csv:1: 3 columns of points; as many x as y are expected"]),
@@ -119,6 +119,15 @@ def test_csv_with_an_unnamed_first_column_is_read(tmp_path, text):
     found, wrong = read(tmp_path, text)
     assert not wrong and found.faces.image.tolist() == ["a.jpg", "b.jpg"]
     assert found.keypoints.tolist() == [[[1, 2]], [[3, 4]]]
+
+
+def test_csv_with_other_columns_ignores_and_names_them(tmp_path):
+    found, wrong = read(tmp_path, "age,file_name,a_x,a_y,pose\n31,a.jpg,1,2,left\n,b.jpg,3,4,\n")
+    assert not wrong and found.faces.image.tolist() == ["a.jpg", "b.jpg"]
+    assert found.keypoints.tolist() == [[[1, 2]], [[3, 4]]] and found.notes == {"columns ignored: age, pose": 2}
+    many = ",".join(f"attribute {i}" for i in range(10))
+    found, wrong = read(tmp_path, f"image,a_x,a_y,{many}\na.jpg,1,2{',0' * 10}\n")
+    assert not wrong and list(found.notes.values()) == [10] and next(iter(found.notes)).endswith("attribute 7, …")
 
 
 @pytest.mark.parametrize(("names", "values"), [

@@ -158,6 +158,36 @@ def test_recognise_of_an_unknown_file_says_so(root, name, content, message):
     assert [problem.replace(f"{root}/", "").replace(str(root), ".") for problem in problems] == [message]
 
 
+@pytest.mark.parametrize("photos", ["", "c"])
+def test_read_of_images_in_another_folder_says_once_where_they_are(root, photos):
+    (root / "sub/deep").mkdir(parents=True)
+    (root / "sub/link").symlink_to(root / "sub")  # a circle
+    for other in ("pts", "asf"):
+        shutil.rmtree(root / other)
+    for name in PHOTOS:
+        (root / "sub/deep" / name).parent.mkdir(exist_ok=True)
+        (root / name).rename(root / "sub/deep" / name)
+    _, problems = formats.parse(root, "points.csv", Layout(photos=photos))
+    assert problems == [
+        f"{root}/points.csv: none of its 3 images is there, for example not {root / photos / 'a.png'}; 3 of them "
+        f"are in {root}/sub/deep: set data.photos (of test faces: data.test_photos) to sub/deep"]
+    for layout in (Layout(photos="sub/deep"), Layout(test_photos="sub/deep").for_test()):
+        found = formats.read(root, "points.csv", layout)
+        assert found.faces.image.tolist() == [f"sub/deep/{name}" for name in PHOTOS]
+
+
+def test_read_of_images_that_are_nowhere_is_one_problem(root):
+    (root / "names.csv").write_text("image_name\nx.png\ny.png\n")
+    _, problems = formats.parse(root, "names.csv")
+    assert problems == [
+        f"{root}/names.csv: none of its 2 images is there, for example not {root}/x.png; look at data.root"]
+
+
+def test_read_with_a_folder_for_images_beside_their_points_is_refused(root):
+    with pytest.raises(UserError, match="data.photos is 'pts', but pts does not name images"):
+        formats.read(root, "pts", Layout(photos="pts"))
+
+
 def test_read_with_unknown_names_lists_the_known(root):
     with pytest.raises(UserError, match="data.format 'yolo': choose auto or one of dlib_xml, pts, asf, csv_points"):
         formats.read(root, "points.csv", Layout(format="yolo"))

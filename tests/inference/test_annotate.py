@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -22,6 +23,7 @@ from pipeline.inference.shape import ShapeCorrection
 from pipeline.models.device import make_runtime
 from pipeline.params import load_params
 from stages.annotate import main
+from tests.conftest import succeed
 from tests.inference.conftest import WEIGHTS
 
 ROOT = Path(__file__).parents[2]
@@ -145,6 +147,23 @@ def test_annotate_without_boxes_or_detector_names_choices(inside, monkeypatch):
     result = annotate(f"photos/{boxed_faces().faces.image[0]}")
     assert result.exit_code == 1
     assert all(choice in result.output for choice in ("--boxes", "--box LEFT,TOP,WIDTH,HEIGHT", "[detect]"))
+
+
+def test_annotate_by_models_trained_on_whole_photos_takes_each_photo_whole(inside):
+    """By the crops that they were trained on, here and from a package."""
+    faces, params = boxed_faces(), load_params(Path("params.yaml"))
+    photo = f"photos/{faces.faces.image[0]}"
+    height, width = cv2.imread(photo).shape[:2]
+    whole = replace(faces, faces=faces.faces[:1].assign(left=0, top=0, width=width, height=height))
+    write_crops(whole, Path("photos"), Path("data/crops/train"), params.crop, jobs=1)
+    succeed("package", "--model", "resnet")
+    for more in (["--model", "resnet"], ["--from", "package"]):
+        result = annotate(photo, *more)
+        assert result.exit_code == 0 and "each photo is taken as one face" in result.output, result.output
+        found = dlib_xml.read(Path("annotated/points.xml"), 68)
+        assert found.faces[BOX].to_numpy().tolist() == [[0, 0, width, height]]
+        result = annotate(photo, "--box", "9,9,30,30", *more)
+        assert result.exit_code == 1 and "leave out --box" in result.output
 
 
 def test_annotate_image_without_face_is_named_and_skipped(inside, monkeypatch):

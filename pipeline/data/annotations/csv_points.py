@@ -1,10 +1,11 @@
 """CSV with one face a row: `image_name,part_0_x,part_0_y,…`.
 
-Columns are told by their names: `image_name` (or image, file, filename; else the first), optionally a box (one of
-BOXES), and two a point: `NAME_x`, `NAME_y` or `x7`, `y7`, in any order; other names are taken by turns as x and y. A
-first column without a name beside `image_name` is pandas' index, and ignored. Without a header (the first row has a
-name and then a number) it is the image, then x and y by turns. Points count pixels from 0; an empty or nan pair is a
-missing point, an empty box no box; right and bottom are the first pixel that is no longer in it.
+Columns are told by their names: `image_name` (or another of IMAGE; else the first), optionally a box (one of BOXES),
+and two a point: `NAME_x`, `NAME_y` or `x7`, `y7`, in any order; the others are ignored. Where no column is named as a
+point's, all the others are taken by turns as x and y. A first column without a name beside `image_name` is pandas'
+index, and ignored. Without a header (the first row has a name and then a number) it is the image, then x and y by
+turns. Points count pixels from 0; an empty or nan pair is a missing point, an empty box no box; right and bottom are
+the first pixel that is no longer in it.
 """
 
 from pathlib import Path
@@ -13,7 +14,7 @@ from pipeline.data.annotations import Annotations
 from pipeline.data.annotations.csv_table import MISSING, Columns, find_points, read_table
 from pipeline.data.annotations.fields import number, path_problem
 
-IMAGE = ("image_name", "image", "file", "filename")
+IMAGE = ("image_name", "image", "file", "filename", "file_name", "image_path", "path", "photo")
 BOXES = (["left", "top", "width", "height"], ["x", "y", "w", "h"], ["left", "top", "right", "bottom"])
 
 
@@ -35,11 +36,12 @@ def find_columns(cells: list[str]) -> tuple[Columns, list[str]]:
     index = 0 if header and not names[0] else image
     rest = [column for column, name in enumerate(names)
             if column not in {image, index} and name not in {*box, *given}]
-    points, wrong = find_points(cells if header else names, rest)
+    points, ignored, wrong = find_points(cells if header else names, rest)
 
     def read_image(_: int, cells: list[str]) -> tuple[str, list[str]]:
         name = cells[image].strip()
         return name, [reason] if (reason := path_problem(name)) else []
 
     places = tuple(map(names.index, box))
-    return Columns(header=header, box=places, corners="right" in box, points=points, image=read_image), problems + wrong
+    return Columns(header=header, box=places, corners="right" in box, ignored=ignored, points=points,
+                   image=read_image), problems + wrong

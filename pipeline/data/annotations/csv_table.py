@@ -3,7 +3,7 @@
 import csv
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.data.annotations import NO_BOX, Annotations, Faces, tabulate
@@ -21,6 +21,7 @@ class Columns:
     Attributes:
         box: columns of left, top, width, height; empty where there is none; corners: of right and bottom in place of
             the last two.
+        ignored: names of the columns that are nothing of these.
         points: name, column of x and column of y of each point.
         image: row number, from 0, and cells → name of the image, and the problems.
     """
@@ -28,6 +29,7 @@ class Columns:
     header: bool
     box: tuple[int, ...] = ()
     corners: bool = False
+    ignored: list[str] = field(default_factory=list)
     points: list[tuple[str, int, int]]
     image: Callable[[int, list[str]], tuple[str, list[str]]]
 
@@ -57,28 +59,37 @@ def read_table(
     if not faces.count and not problems:
         problems = [f"{path}:1: has a header, but no faces"]
     faces.problems += problems
-    return faces.result(labelled=bool(columns.points))
+    annotations, problems = faces.result(labelled=bool(columns.points))
+    ignored = [name[:40] for name in columns.ignored]
+    notes = {f"columns ignored: {', '.join(ignored[:8])}{', …' if len(ignored) > 8 else ''}": len(ignored)}
+    return replace(annotations, notes=notes if ignored else {}), problems
 
 
-def find_points(cells: Sequence[str], columns: Sequence[int]) -> tuple[list[tuple[str, int, int]], list[str]]:
-    """Find points in some columns, by their names, or by turns where none tells: `Columns.points`, and the problems."""
+def find_points(
+    cells: Sequence[str], columns: Sequence[int],
+) -> tuple[list[tuple[str, int, int]], list[str], list[str]]:
+    """Find points in some columns, by their names, or by turns where none tells.
+
+    Returns `Columns.points`, the names of the other columns, and the problems.
+    """
     matches = [SUFFIX.fullmatch(cells[column].strip()) or PREFIX.fullmatch(cells[column].strip()) for column in columns]
     if not any(matches):
         problems = [f"{len(columns)} columns of points; as many x as y are expected"] if len(columns) % 2 else []
         pairs = zip(columns[::2], columns[1::2], strict=False)
-        return [(f"point {index}", x, y) for index, (x, y) in enumerate(pairs)], problems
+        return [(f"point {index}", x, y) for index, (x, y) in enumerate(pairs)], [], problems
     found: dict[str, dict[str, int]] = {}
-    problems = []
+    ignored, problems = [], []
     for column, match in zip(columns, matches, strict=True):
         if match is None:
-            problems.append(f"column {cells[column][:40]!r} is neither a point's x nor y; remove it")
+            ignored.append(cells[column].strip())
         elif match["axis"].lower() in found.setdefault(match["point"], {}):
             problems.append(f"column {cells[column][:40]!r} comes twice")
         else:
             found[match["point"]][match["axis"].lower()] = column
     for point, axes in found.items():
         problems += [f"point {point[:40]!r} has no column for its {axis}" for axis in "xy" if axis not in axes]
-    return [] if problems else [(point, axes["x"], axes["y"]) for point, axes in found.items()], problems
+    points = [(point, axes["x"], axes["y"]) for point, axes in found.items()] if not problems else []
+    return points, ignored, problems
 
 
 def _read_rows(path: Path) -> tuple[list[tuple[int, list[str]]], list[str]]:

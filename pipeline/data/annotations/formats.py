@@ -4,6 +4,7 @@ A data set is a file (or, for formats with one file an image, a folder or a patt
 named relative to the data folder whatever the format.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,11 +27,12 @@ from pipeline.data.annotations import (
     wflw,
 )
 from pipeline.data.annotations.fields import path_problem
-from pipeline.data.images import Images
+from pipeline.data.images import Images, find_folder
 
 # (root, name, num_points) → the faces that could be read, in the order of the data set, and the problems of the others.
 # num_points is K; None: that of the first good face. Boxes are NaN where there are none.
 Reader = Callable[[Path, str, int | None], tuple[Annotations, list[str]]]
+NAMING = ("csv_points", "dlib_xml", "wflw", "coco")  # formats that name images, by paths
 HEAD = 1 << 16  # bytes that are looked at to recognise a file
 
 
@@ -66,9 +68,8 @@ def read(root: Path, name: str, layout: Layout = ANY, *, labelled: bool = False)
 
 def read_parts(root: Path, train: str, test: str | None, layout: Layout) -> dict[str, Annotations]:
     """Read the faces to train on, which have points, and those to predict, none where `test` is None."""
-    any_points = replace(layout, num_points=None)
     return {"train": read(root, train, layout, labelled=True),
-            "test": read(root, test, any_points) if test else tabulate([], None)}
+            "test": read(root, test, layout.for_test()) if test else tabulate([], None)}
 
 
 def parse(root: Path, name: str, layout: Layout = ANY) -> tuple[Annotations, list[str]]:
@@ -83,6 +84,9 @@ def parse(root: Path, name: str, layout: Layout = ANY) -> tuple[Annotations, lis
     except UserError as error:
         return tabulate([], None), list(error.problems)
     annotations, problems = FORMATS[format](root, name, None if layout.points else layout.num_points)
+    annotations, wrong = place_images(annotations, root, layout.photos, format)
+    if wrong:
+        return tabulate([], None), [*problems, *(f"{root / name}: {reason}" for reason in wrong)]
     annotations, wrong = make_boxes(annotations, root, layout.box)
     problems = [*problems, *wrong]
     if layout.points is not None:
@@ -119,6 +123,26 @@ def recognise(root: Path, name: str) -> str:
     if len(first.split()) >= 3 and not path_problem(first.split()[-1]):
         return "wflw"
     raise UserError(f"{path}: its format is not recognised; set data.format to one of {', '.join(FORMATS)}")
+
+
+def place_images(
+    annotations: Annotations, root: Path, photos: str, format: str,
+) -> tuple[Annotations, list[str]]:
+    """Name the images relative to the data folder, not to `photos` in it; return a problem where all are missing."""
+    if format not in NAMING:
+        problem = f"data.photos is {photos!r}, but {format} does not name images by their paths; set it to null"
+        return annotations, [problem] if photos else []
+    names = annotations.faces.image.unique()
+    if photos:
+        annotations = replace(annotations, faces=annotations.faces.assign(image=f"{photos}/" + annotations.faces.image))
+    if len(names) < 2 or any(os.path.isfile(root / photos / name) for name in names):
+        return annotations, []
+    folder, count = find_folder(root, names)
+    advice = "look at data.root" if not count else (
+        f"{count} of them are in {root / folder}: set data.photos (of test faces: data.test_photos) to "
+        f"{folder or 'null'}")
+    return annotations, [f"none of its {len(names)} images is there, for example not {root / photos / names[0]}; "
+                         f"{advice}"]
 
 
 def make_boxes(annotations: Annotations, root: Path, box: str) -> tuple[Annotations, list[str]]:

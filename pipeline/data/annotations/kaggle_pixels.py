@@ -24,7 +24,8 @@ def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[
 
     def find_columns(cells: list[str]) -> tuple[Columns, list[str]]:
         names = [cell.strip() for cell in cells]
-        points, problems = find_points(cells, [i for i, name in enumerate(names) if name not in {"Image", "ImageId"}])
+        rest = [column for column, name in enumerate(names) if name not in {"Image", "ImageId"}]
+        points, ignored, problems = find_points(cells, rest)
         if names.count("Image") != 1:
             problems = ["no column 'Image', or two; Kaggle's training.csv or test.csv is expected"]
 
@@ -39,7 +40,7 @@ def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[
             images.setdefault(image, pixels)
             return image, problems + ([reason] if reason else [])
 
-        return Columns(header=True, points=points, image=read_image), problems
+        return Columns(header=True, ignored=ignored, points=points, image=read_image), problems
 
     annotations, problems = read_table(path, num_points, find_columns)
     return replace(annotations, images={name: images[name] for name in annotations.faces.image}), problems

@@ -1,0 +1,53 @@
+"""People and videos that image names suggest."""
+
+import re
+
+import numpy as np
+import pytest
+
+from pipeline.data.annotations import dlib_xml
+from pipeline.data.folds import photo_names
+from pipeline.data.split import describe_people, suggest_pattern
+
+PEOPLE = [f"Luis_{name}" for name in "ABCDEF"]
+
+
+@pytest.mark.parametrize("form", [
+    "{}_{:02}.jpg", "{}-{}m.jpg", "{} ({}).png", "sub/{}_{}_mirror.jpg", "sub/{}/frame{:03}.jpg", "a/b/{}/x/{}.jpg"])
+def test_suggest_pattern_of_several_images_a_person_tells_them_apart(form):
+    images = [form.format(name, number) for name in PEOPLE for number in range(3)]
+    pattern = suggest_pattern(images)
+    names = photo_names(images, re.compile(pattern))
+    assert len(set(names)) == len(PEOPLE)
+    assert all(len(set(names[start : start + 3])) == 1 for start in range(0, len(names), 3))
+
+
+@pytest.mark.parametrize("images", [
+    [f"image_{i:04}.jpg" for i in range(30)],  # all of one name
+    [f"{i}_{face}.jpg" for i in range(30) for face in range(2)],  # faces of one photo, which are kept together anyway
+    [f"{i}{end}.jpg" for i in range(30) for end in ("", "_mirror")],
+    [f"{i}_e{i}.jpg" for i in range(30)],  # one image each
+    [f"{name}_{i}.jpg" for name in PEOPLE[:4] for i in range(4)],  # too few
+    [f"{name}_{i}.jpg" for name in PEOPLE for i in range(2)] + [f"{i}.jpg" for i in range(30)],  # too seldom
+    [f"{source}/{i}.jpg" for source in ("afw", "helen", "lfpw") for i in range(30)],
+    [],
+], ids=["numbers", "faces", "mirrored", "singles", "few", "seldom", "sources", "none"])
+def test_suggest_pattern_of_other_names_is_none(images):
+    assert suggest_pattern(images) is None
+    assert describe_people(images) == describe_people(images, np.arange(len(images))) == ""
+
+
+def test_describe_people_counts_those_that_cross_folds():
+    images = [f"{name}_{i}.jpg" for name in PEOPLE for i in range(2)] + ["single.jpg"]
+    fold = np.array([1, 2, 1, 1, 2, 1, 2, 2, 1, 1, 1, 1, 2])
+    assert describe_people(images, fold) == (
+        "image names suggest 6 people or videos of several images each ('Luis_A', 'Luis_B', 'Luis_C', …); 2 of them "
+        f"are in several folds; to keep each in one fold, set split.photo_pattern: '{suggest_pattern(images)}'")
+    assert describe_people(images, np.ones(13, int)) == ""
+
+
+def test_suggest_pattern_of_real_names_is_right(ibug):
+    faces = dlib_xml.read(ibug / "labels_ibug_300W_train.xml").faces
+    assert suggest_pattern(faces.image) is suggest_pattern([f"photos/{image}" for image in faces.image]) is None
+    portraits = [path.name for path in (ibug.parent / "imm_face_db").glob("*.jpg")]
+    assert len(set(photo_names(portraits, re.compile(suggest_pattern(portraits))))) == 40
