@@ -75,22 +75,16 @@ def propose(photos: Path, train: Path, test: Path | None) -> tuple[dict, list[st
             there is no folder that holds everything and nothing of the project's.
     """
     root = _data_folder(photos, [train, *([test] if test else [])])
-    parts = {"train": _look(root, photos, train)} | ({"test": _look(root, photos, test)} if test else {})
-    first, points = parts["train"], parts["train"].annotations.keypoints
-    if points is None:
+    first, second = _look(root, photos, train), _look(root, photos, test) if test else None
+    parts = [part for part in (first, second) if part]
+    if first.annotations.keypoints is None:
         raise UserError(f"{train}: no face has any points; the faces to train on need them")
-    notes = [note for part in parts.values() for note in part.notes()]
-    data: dict = {"root": _written(root), "train": first.name, "test": None, "photos": first.photos, "solution": None,
-                  "format": first.format, "box": "photo"}
-    if test:
-        second = parts["test"]
-        data |= {"test": second.name, "test_photos": second.photos}
-        data["format"] = first.format if first.format == second.format else "auto"
-        if bool(first.boxless) != bool(second.boxless):
-            notes.append(TWO_CROPS.format(*(("test", "train") if first.boxless else ("train", "test"))))
-    skeleton, said, mirrored = _skeleton(points)
-    changes: dict = {"data": data | {"skeleton": skeleton}, "sample": {"sets": []}}
-    lines = [*(part.describe() for part in parts.values()), said]
+    notes = [note for part in parts for note in part.notes()]
+    if second and bool(first.boxless) != bool(second.boxless):
+        notes.append(TWO_CROPS.format(*(("test", "train") if first.boxless else ("train", "test"))))
+    skeleton, said, mirrored = _skeleton(first.annotations.keypoints)
+    lines = [*(part.describe() for part in parts), said]
+    changes: dict = {"data": _data(root, first, second) | {"skeleton": skeleton}, "sample": {"sets": []}}
     if not mirrored:
         changes |= {"augment": {"flip": 0.0}, "predict": {"flip": False}}
     if first.boxless == len(first.annotations):
@@ -120,9 +114,14 @@ def _data_folder(photos: Path, files: Sequence[Path]) -> Path:
     return root
 
 
-def _written(root: Path) -> str:
-    """Name a folder as params do: relative where it lies below the working folder."""
-    return (root.relative_to(Path.cwd()) if root.is_relative_to(Path.cwd()) else root).as_posix()
+def _data(root: Path, first: Part, second: Part | None) -> dict:
+    """The params' `data` of the faces to train on and to predict; `root` is relative below the working folder."""
+    written = root.relative_to(Path.cwd()) if root.is_relative_to(Path.cwd()) else root
+    return {
+        "root": written.as_posix(), "train": first.name, "test": second and second.name, "photos": first.photos,
+        "test_photos": second and second.photos, "solution": None,
+        "format": first.format if second is None or second.format == first.format else "auto", "box": "photo",
+    }
 
 
 def _look(root: Path, photos: Path, file: Path) -> Part:

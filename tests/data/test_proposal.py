@@ -105,6 +105,14 @@ def test_propose_for_missing_points_and_photos_counts_them(tmp_path):
     assert "1 problems, the first: 1 images are missing" in notes[0] and "3.png" in notes[0]
 
 
+def test_propose_for_files_of_two_formats_leaves_recognising_them(tmp_path):
+    train = write(tmp_path, "train.csv", images())
+    (tmp_path / "test.xml").write_text("<dataset><images><image file='1.png'>"
+                                       "<box left='1' top='1' width='60' height='60'/></image></images></dataset>")
+    data = propose(tmp_path, train, tmp_path / "test.xml")[0]["data"]
+    assert (data["format"], data["test"], data["test_photos"]) == ("auto", "test.xml", None)
+
+
 def test_propose_for_coco_reads_it(tmp_path):
     write(tmp_path, "unused.csv", images(), "in")
     faces = [{"image_id": i, "bbox": [5, 5, 50, 50],
