@@ -130,6 +130,7 @@ def test_validate_command_with_problems_prints_both_files_and_fails(root):
     assert "train.xml: 13 faces in 5 images, 14 problems" in result.stdout  # any skeleton: point 3 is fine
     assert "test.xml: 1 faces in 1 images, 2 problems" in result.stdout
     assert result.stderr.count("error: ") == 16
+    assert result.stderr.startswith("16 problems: image … is ")
 
 
 def test_validate_command_on_a_valid_data_set_succeeds(root):
