@@ -1,4 +1,4 @@
-"""Tables of text for a terminal, Markdown and HTML."""
+"""Tables of text for a terminal, Markdown and HTML, and counted nouns."""
 
 from collections.abc import Sequence
 from html import escape
@@ -21,3 +21,8 @@ def format_table(heads: Sequence[str], rows: Sequence[Sequence[str]], style: Sty
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
                      for line in lines)
+
+
+def count_of(number: int, noun: str) -> str:
+    """Name a number of things: "1 face", "2 faces"."""
+    return f"{number} {noun}{'s' * (number != 1)}"

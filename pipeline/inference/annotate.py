@@ -1,4 +1,4 @@
-"""Annotation of any images, by the ensemble or one model: points as CSV and dlib XML, and pictures."""
+"""Annotation of any images, by the ensemble or one model: points as CSV, dlib XML and COCO JSON, and pictures."""
 
 import json
 import os
@@ -7,14 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import cv2
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import write_text
 from pipeline.common.paths import Paths
 from pipeline.data.align import write_aligned
-from pipeline.data.annotations import BOX, Annotations, dlib_xml, tabulate
+from pipeline.data.annotations import BOX, Annotations, coco, dlib_xml, tabulate
 from pipeline.data.annotations.fields import path_problem
 from pipeline.data.crops import CropGeometry, write_crops
 from pipeline.data.images import read_image
@@ -25,11 +27,11 @@ from pipeline.inference.predict import load_predictor
 from pipeline.inference.predictions import Predictions
 from pipeline.inference.shape import ShapeCorrection
 from pipeline.inference.tta import TTA
-from pipeline.keypoints.skeleton import Skeleton
+from pipeline.keypoints.skeleton import Skeleton, segments
 from pipeline.models.device import Runtime
 from pipeline.plots.faces import draw_image
 
-CSV, XML = "points.csv", "points.xml"
+CSV, XML, JSON = "points.csv", "points.xml", "points.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,16 +93,17 @@ class Annotator:
 
 
 def annotate(out: Path, boxes: Boxes, annotator: Annotator) -> list[Path]:
-    """Predict the points of every box and write `points.csv`, `points.xml` and a picture of each image.
+    """Predict the points of every box; write `points.csv`, `points.xml`, `points.json` and a picture of each image.
 
-    The files name the images relative to the deepest folder that holds them all, so that both are read back with it as
-    the data folder; the picture of an image lies in `out` under this name and `.png`.
+    The files name the images relative to the deepest folder that holds them all, so that each is read back with it as
+    the data folder; the picture of an image lies in `out` under this name, and `.png` after it where OpenCV writes no
+    images of its kind.
 
     Returns the files, the pictures first. A UserError says that a model does not fit, or that an image cannot be named
     or would be overwritten.
     """
     root, names = name_images(list(boxes))
-    pictures = {image: out / f"{name}.png" for image, name in names.items()}
+    pictures = {image: out / (name if cv2.haveImageWriter(name) else f"{name}.png") for image, name in names.items()}
     images = {os.path.abspath(image) for image in pictures}
     problems = [f"{picture}: the picture of {image} would overwrite a photo; choose another --out"
                 for image, picture in pictures.items() if os.path.abspath(picture) in images]
@@ -108,14 +111,17 @@ def annotate(out: Path, boxes: Boxes, annotator: Annotator) -> list[Path]:
         raise UserError(*problems, *[f"{out}: is a file; --out is a folder"] * out.is_file())
     rows = [(names[image], *box) for image, part in boxes.items() for box in part]
     faces = tabulate([(number, *row, row[0]) for number, row in enumerate(rows)], None)
-    points = annotator.predict(root, faces).points
-    for image, name in names.items():
+    points, skeleton, sizes = annotator.predict(root, faces).points, annotator.skeleton, {}
+    for image, name in tqdm(names.items(), "draw", unit="photo"):
         own, pixels = (faces.faces.image == name).to_numpy(), read_image(image, "rgb")
         assert pixels is not None  # `find_boxes` has read it
-        draw_image(pictures[image], pixels, boxes[image], points[own], annotator.skeleton)
+        sizes[name] = pixels.shape[1], pixels.shape[0]
+        draw_image(pictures[image], pixels, boxes[image], points[own], skeleton)
     write_text(out / CSV, to_csv(faces, points))
-    dlib_xml.write(out / XML, replace(faces, keypoints=points), f"images relative to {root}")
-    return [*pictures.values(), out / CSV, out / XML]
+    labelled = replace(faces, keypoints=points)
+    dlib_xml.write(out / XML, labelled, f"images relative to {root}", sizes=sizes)
+    coco.write(out / JSON, labelled, sizes=sizes, names=skeleton.names, lines=segments(skeleton))
+    return [*pictures.values(), out / CSV, out / XML, out / JSON]
 
 
 def choose_members(

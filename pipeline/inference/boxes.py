@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from pipeline.common.errors import UserError
+from pipeline.common.tables import count_of
 from pipeline.data.annotations import BOX, formats
 from pipeline.data.annotations.fields import number
 from pipeline.data.images import Images, is_rotated, read_image
@@ -92,7 +94,7 @@ def read_boxes(file: Path, images: Sequence[Path]) -> tuple[Boxes, list[str], li
             found.setdefault(image, []).append(box)
     if not problems:
         problems = [f"{file}: has no box for {image}" for image in images if image not in found]
-    notes = [f"{file}: boxes of {len(others)} other photos left out"] * bool(others)
+    notes = [f"{file}: boxes of {count_of(len(others), 'other photo')} left out"] * bool(others)
     return {image: np.stack(found[image]) for image in images if image in found}, notes, problems
 
 
@@ -129,6 +131,7 @@ def _whole(sizes: dict[Path, np.ndarray]) -> tuple[Boxes, list[str], list[str]]:
 def _detect(images: Sequence[Path]) -> tuple[Boxes, list[str], list[str]]:
     """Detect faces; returns the boxes of the images that show any, a note for each other, no problems."""
     detector = load_detector()
-    every = {image: detector(pixels) for image in images if (pixels := read_image(image, "rgb")) is not None}
+    every = {image: detector(pixels) for image in tqdm(images, "detect", unit="photo")
+             if (pixels := read_image(image, "rgb")) is not None}
     notes = [f"{image}: no face found" for image, rows in every.items() if not len(rows)]
     return {image: rows for image, rows in every.items() if len(rows)}, notes, []

@@ -1,6 +1,6 @@
 """Tables: the same cells for a terminal, Markdown and HTML."""
 
-from pipeline.common.tables import format_table
+from pipeline.common.tables import count_of, format_table
 
 HEADS, ROWS = ["model", "MAE"], [["resnet", "2.5"], ["a|<b>", "12.25"]]
 
@@ -22,3 +22,7 @@ def test_format_table_as_html_escapes_cells() -> None:
 
 def test_format_table_without_rows_is_its_heads() -> None:
     assert format_table(HEADS, []) == "model  MAE"
+
+
+def test_count_of_one_has_no_s() -> None:
+    assert [count_of(number, "face") for number in (0, 1, 2)] == ["0 faces", "1 face", "2 faces"]

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.data.annotations import BOX, coco
+from pipeline.data.annotations import BOX, coco, tabulate
 
 IMAGES = [{"id": 5, "file_name": "b/a.jpg"}, {"id": "six", "file_name": "c.jpg"}]
 FACE = {"id": 1, "image_id": 5, "keypoints": [1, 2, 2, 3.5, 4, 1, 0, 0, 0], "bbox": [1.5, 2, 30, 40]}
@@ -97,3 +97,20 @@ def test_coco_name_that_is_no_unicode_text_is_a_problem(tmp_path):
 def test_coco_with_only_crowds_is_a_problem(tmp_path):
     found, wrong = read(tmp_path, {"images": IMAGES, "annotations": [FACE | {"iscrowd": 1}] * 2}, 3)
     assert len(found) == 0 and wrong == ["f.json: has only crowds (iscrowd 1), 2 of them; single faces are expected"]
+
+
+def test_coco_written_is_read_back_with_what_labelling_tools_need(tmp_path):
+    points = np.array([[[1.1, 2], [np.nan, np.nan], [-3, 4e3]], [[0, 0], [1, 1], [2, 2.3]]], np.float32)
+    faces = tabulate([(number, "b/a.jpg", 1.5, 2, 30, 40, "") for number in range(2)], points)
+    sizes = {"b/a.jpg": (640, 480), "empty.jpg": (10, 20)}
+    coco.write(tmp_path / "f.json", faces, sizes=sizes, names=["left", "right", "nose"], lines=[(0, 2)])
+    found, wrong = coco.parse(tmp_path / "f.json", 3)
+    assert wrong == [] and found.faces.image.tolist() == ["b/a.jpg"] * 2
+    np.testing.assert_array_equal(found.keypoints, points)
+    np.testing.assert_array_equal(found.faces[BOX], faces.faces[BOX])
+    written = json.loads((tmp_path / "f.json").read_text())
+    (category,) = written["categories"]
+    assert category["keypoints"] == ["left", "right", "nose"] and category["skeleton"] == [[1, 3]]
+    assert [(one["file_name"], one["width"], one["height"]) for one in written["images"]] == [
+        ("b/a.jpg", 640, 480), ("empty.jpg", 10, 20)]
+    assert [record["num_keypoints"] for record in written["annotations"]] == [2, 3]

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from pipeline.common.errors import UserError
 from pipeline.common.paths import Paths
-from pipeline.data.annotations import BOX, csv_points, dlib_xml
+from pipeline.data.annotations import BOX, coco, csv_points, dlib_xml
 from pipeline.data.crops import write_crops
 from pipeline.data.store import CropStore
 from pipeline.inference.annotate import choose_members, name_images
@@ -55,7 +55,7 @@ def predictions(name, fold, faces):
     return predictor.predict(store, np.arange(len(store))).points.astype(np.float64)
 
 
-def test_annotate_with_ensemble_writes_readable_csv_and_xml(inside):
+def test_annotate_with_ensemble_writes_readable_csv_xml_and_coco(inside):
     faces = boxed_faces()
     photos = [f"photos/{image}" for image in dict.fromkeys(faces.faces.image)]
     result = annotate(*photos, "--boxes", "photos/test.xml")
@@ -66,14 +66,17 @@ def test_annotate_with_ensemble_writes_readable_csv_and_xml(inside):
     assert not from_csv[1]
     root = name_images([Path(photo) for photo in photos])[0]
     order = [face for image in dict.fromkeys(faces.faces.image) for face in np.flatnonzero(faces.faces.image == image)]
-    for found in (from_xml, from_csv[0]):
+    from_coco = coco.parse(Path("annotated/points.json"), 68)
+    assert not from_coco[1]
+    np.testing.assert_array_equal(from_xml.keypoints, from_coco[0].keypoints)
+    for found in (from_xml, from_csv[0], from_coco[0]):
         np.testing.assert_allclose(found.keypoints, wanted[order], atol=2e-3)
         np.testing.assert_array_equal(found.faces[BOX], faces.faces[BOX].to_numpy()[order])
         named = [(root / image).relative_to(Path("photos").absolute()).as_posix() for image in found.faces.image]
         assert named == faces.faces.image.iloc[order].tolist()
     np.testing.assert_array_equal(from_xml.keypoints, from_csv[0].keypoints)
     for photo in photos:
-        drawn = cv2.imread(str("annotated" / Path(f"{photo}.png").absolute().relative_to(root)))
+        drawn = cv2.imread(str("annotated" / Path(photo).absolute().relative_to(root)))
         assert (np.abs(drawn.astype(int) - (0x35, 0x40, 0xFF)).max(-1) < 30).sum() > 68
     assert not list(Path("annotated").glob("*.partial"))
 
@@ -208,10 +211,26 @@ def test_name_images_in_several_folders_is_relative_to_deepest(tmp_path, monkeyp
 
 def test_annotate_picture_over_image_is_refused(inside):
     photo = Path("photos", boxed_faces().faces.image[0])
-    other = photo.with_name(f"{photo.name}.png")
-    shutil.copy(photo, other)
-    before = other.read_bytes()
-    Path("boxes.csv").write_text(f"image,left,top,width,height\n{photo},9,9,30,30\n{other},9,9,30,30\n")
-    result = annotate(photo, other, "--boxes", "boxes.csv", "--model", "resnet", "--out", photo.parent)
+    before = photo.read_bytes()
+    result = annotate(photo, "--box", "9,9,30,30", "--model", "resnet", "--out", photo.parent)
     assert result.exit_code == 1 and "would overwrite a photo" in result.output
-    assert other.read_bytes() == before
+    assert photo.read_bytes() == before
+
+
+def test_annotate_folder_and_video_writes_a_picture_of_each(inside):
+    photo = Path("photos", boxed_faces().faces.image[0])
+    Path("mine/sub").mkdir(parents=True)
+    shutil.copy(photo, "mine/sub/one.png")
+    Path("mine/notes.txt").write_text("no photo")
+    image = cv2.imread(str(photo))
+    writer = cv2.VideoWriter("clip.avi", cv2.VideoWriter_fourcc(*"MJPG"), 10, image.shape[1::-1])
+    for _ in range(5):
+        writer.write(image)
+    writer.release()
+    names = ["mine/sub/one.png", *(f"annotated/frames/clip.avi/{number:06d}.png" for number in (0, 2))]
+    Path("boxes.csv").write_text("image,left,top,width,height\n" + "".join(f"{name},9,9,30,30\n" for name in names))
+    result = annotate("mine", "clip.avi", "--every", 2, "--frames", 2, "--boxes", "boxes.csv", "--model", "resnet")
+    assert result.exit_code == 0, result.output
+    assert "annotated: 3 faces in 3 photos, " in result.output and "points.json" in result.output
+    assert csv_points.parse(Path("annotated/points.csv"))[0].faces.image.tolist() == names
+    assert all((Path("annotated") / name).is_file() for name in names)

@@ -7,12 +7,14 @@ JSON has no lines to speak of, so messages name the record.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from pipeline.data.annotations import NO_BOX, Annotations, Faces
+from pipeline.common.files import write_text
+from pipeline.data.annotations import BOX, NO_BOX, Annotations, Faces
 from pipeline.data.annotations.fields import MAX_PIXEL, NO_POINTS, count_problem, path_problem, read_text
 
 
@@ -35,6 +37,33 @@ def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[
         if not faces.count and not faces.problems:
             faces.problems.append(f"{path}: has no images and no annotations")
     return faces.result(labelled=bool(records))
+
+
+def write(
+    path: Path, annotations: Annotations, *, sizes: Mapping[str, tuple[int, int]], names: Sequence[str],
+    lines: Sequence[tuple[int, int]],
+) -> None:
+    """Write labelled faces as COCO keypoints, atomically, as CVAT and Label Studio import them; `parse` reads it back.
+
+    Args:
+        sizes: image → width and height; of every image, also those without faces.
+        names: of the K points; lines: pairs of points, counted from 0, between which a tool draws a line.
+    """
+    assert annotations.keypoints is not None
+    numbers = {image: number for number, image in enumerate(sizes, start=1)}
+    records = []
+    for number, (row, points) in enumerate(zip(annotations.faces.itertuples(), annotations.keypoints, strict=True), 1):
+        box, known = [float(getattr(row, side)) for side in BOX], np.isfinite(points).all(-1)
+        places = [value for point, seen in zip(points.tolist(), known, strict=True)
+                  for value in ([*point, 2] if seen else [0, 0, 0])]
+        records.append({
+            "id": number, "image_id": numbers[row.image], "category_id": 1, "bbox": box, "area": box[2] * box[3],
+            "iscrowd": 0, "segmentation": [], "num_keypoints": int(known.sum()), "keypoints": places})
+    category = {"id": 1, "name": "face", "supercategory": "person", "keypoints": list(names),
+                "skeleton": [[one + 1, two + 1] for one, two in lines]}
+    images = [{"id": number, "file_name": image, "width": sizes[image][0], "height": sizes[image][1]}
+              for image, number in numbers.items()]
+    write_text(path, json.dumps({"images": images, "annotations": records, "categories": [category]}) + "\n")
 
 
 def _load(path: Path) -> tuple[dict, list[str]]:
