@@ -1,13 +1,16 @@
-"""Fixture: a finished run of networks that are not trained."""
+"""Fixtures: finished runs of networks that are not trained."""
 
 import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from ruamel.yaml import YAML
 
+from pipeline.data.align import save_reference
+from pipeline.inference.shape import ShapeCorrection
 from pipeline.models import build_model
 from pipeline.models.checkpoint import save_model
 from pipeline.params import load_params
@@ -37,4 +40,27 @@ def trained(competition, tmp_path_factory):
     (folder / "ensemble").mkdir()
     (folder / "ensemble" / "weights.json").write_text(json.dumps(WEIGHTS))
     shutil.copytree(competition, folder / "photos")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(trained, tmp_path_factory):
+    """The run, with a cascade whose locator is no member, a shape correction and paths of pretrained weights."""
+    folder, rng = tmp_path_factory.mktemp("finished") / "run", np.random.default_rng(0)
+    shutil.copytree(trained, folder)
+    shutil.copytree(folder / "runs" / "resnet", folder / "runs" / "locator")
+    values = YAML(typ="safe", pure=True).load(folder / "params.yaml")
+    values["models"]["locator"], values["train"]["models"] = values["models"]["resnet"], ["locator", "resnet"]
+    values["align"] = {"locator": ["locator"], "models": ["unet"], "size": 32, "margin": 1.3, "padding": 1.25}
+    YAML().dump(values, folder / "params.yaml")
+    (folder / "data" / "aligned").mkdir(parents=True)
+    save_reference(folder / "data" / "aligned", rng.normal(size=(68, 2)))
+    weights = {"blend": "weights", "ridge": 1.0, "test": {"resnet": 0.1, "unet": 0.9}}
+    (folder / "ensemble" / "weights.json").write_text(json.dumps(weights))
+    correction = ShapeCorrection(weights=rng.normal(0, 1e-3, (136, 136)), offset=rng.normal(0, 0.1, 136))
+    correction.save(folder / "ensemble" / "shape.npz")
+    for path in (folder / "runs").rglob("model.json"):
+        described = json.loads(path.read_text())
+        described["network"]["pretrained"] = "/secret/weights.safetensors"
+        path.write_text(json.dumps(described))
     return folder

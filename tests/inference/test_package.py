@@ -12,36 +12,11 @@ from ruamel.yaml import YAML
 from safetensors.numpy import load_file, save_file
 
 from pipeline.common.errors import UserError
-from pipeline.data.align import save_reference
 from pipeline.data.annotations import dlib_xml
 from pipeline.inference.package import ARRAYS, MANIFEST, describe_skeleton, load_package
-from pipeline.inference.shape import ShapeCorrection
 from pipeline.keypoints.skeleton import SKELETONS, make_skeleton
 from pipeline.models.checkpoint import fingerprint
 from tests.conftest import run, succeed
-
-
-@pytest.fixture(scope="module")
-def finished(trained, tmp_path_factory):
-    """The run, with a cascade whose locator is no member, a shape correction and paths of pretrained weights."""
-    folder, rng = tmp_path_factory.mktemp("finished") / "run", np.random.default_rng(0)
-    shutil.copytree(trained, folder)
-    shutil.copytree(folder / "runs" / "resnet", folder / "runs" / "locator")
-    values = YAML(typ="safe", pure=True).load(folder / "params.yaml")
-    values["models"]["locator"], values["train"]["models"] = values["models"]["resnet"], ["locator", "resnet"]
-    values["align"] = {"locator": ["locator"], "models": ["unet"], "size": 32, "margin": 1.3, "padding": 1.25}
-    YAML().dump(values, folder / "params.yaml")
-    (folder / "data" / "aligned").mkdir(parents=True)
-    save_reference(folder / "data" / "aligned", rng.normal(size=(68, 2)))
-    weights = {"blend": "weights", "ridge": 1.0, "test": {"resnet": 0.1, "unet": 0.9}}
-    (folder / "ensemble" / "weights.json").write_text(json.dumps(weights))
-    correction = ShapeCorrection(weights=rng.normal(0, 1e-3, (136, 136)), offset=rng.normal(0, 0.1, 136))
-    correction.save(folder / "ensemble" / "shape.npz")
-    for path in (folder / "runs").rglob("model.json"):
-        described = json.loads(path.read_text())
-        described["network"]["pretrained"] = "/secret/weights.safetensors"
-        path.write_text(json.dumps(described))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +76,7 @@ def test_annotate_from_package_in_empty_folder_gives_same_bits(finished, tmp_pat
         YAML().dump(values, Path("params.yaml"))
     succeed("annotate", *photos(finished), *chosen)
     wanted = results()
-    assert len(wanted) == 4 and len(wanted["annotated/points.csv"]) > 4000
+    assert len(wanted) == 5 and len(wanted["annotated/points.csv"]) > 4000
     succeed("package", *chosen)
     shutil.move("package", tmp_path / "package")
     empty.mkdir()

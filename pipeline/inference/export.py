@@ -1,0 +1,297 @@
+"""Export of trained models to ONNX (Open Neural Network Exchange), checked against torch.
+
+A folder holds the file that is asked for, `ensemble.onnx` or that of one model, and, where it sees upright crops,
+`locator.onnx`, which places them. What their use takes stands in their metadata, as JSON under `keypoint-folds`.
+
+Inputs: `box_crops` or `upright_crops`, `box_affines` or `upright_affines`, and `boxes` where there are intervals.
+Outputs: `points`, `spread`, and `radius` where there are intervals; of the locator also `upright_affines`.
+"""
+
+import json
+import logging
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from pipeline.common.errors import UserError
+from pipeline.common.files import atomic_path
+from pipeline.common.tables import count_of
+from pipeline.data.annotations import BOX, Annotations
+from pipeline.data.crops import CropGeometry, store_size, write_store
+from pipeline.data.store import CropStore
+from pipeline.inference.annotate import Annotator
+from pipeline.inference.graph import Ensemble, Locator, Member
+from pipeline.inference.package import describe_skeleton
+from pipeline.keypoints.geometry import crop_affine
+from pipeline.models.device import make_runtime
+
+KEY, LOCATOR = "keypoint-folds", "locator"
+PRECISIONS = ("float32", "float16", "int8")
+PARITY = 0.05  # pixels that a point may lie from torch's
+FACES = 100  # that are compared with torch
+ABOUT = {
+    "pixels": "x, y; the centre of the top-left pixel is (0, 0); of the image as it is stored, EXIF rotation ignored; "
+              "a box is left, top, width, height",
+    "preprocessing": "uint8 RGB, or grey, cut by cv2.warpAffine(image, affine, (size, size)), bilinear, black outside; "
+                     "an image of more than twice the crop's scale is shrunk by area first; normalisation is inside",
+}
+Feeds = dict[str, np.ndarray]  # inputs and outputs by their names, N faces each
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """A module to export, its inputs as `forward` takes them, and the crops it sees."""
+
+    module: nn.Module
+    kinds: Sequence[str]
+    boxes: bool
+    outputs: Sequence[str]
+
+    @property
+    def inputs(self) -> list[str]:
+        """Names of the inputs, in the order of `arguments`."""
+        return [f"{kind}_{what}" for what in ("crops", "affines") for kind in self.kinds] + ["boxes"] * self.boxes
+
+    def arguments(self, feeds: dict[str, torch.Tensor]) -> tuple:
+        """Arrange inputs as `forward` takes them."""
+        if isinstance(self.module, Locator):
+            return feeds["box_crops"], feeds["box_affines"]
+        parts = tuple([feeds[f"{kind}_{what}"] for kind in self.kinds] for what in ("crops", "affines"))
+        return (*parts, feeds["boxes"]) if self.boxes else parts
+
+
+def build_graphs(annotator: Annotator, name: str, radius: np.ndarray | None) -> tuple[dict[str, Graph], dict]:
+    """Build the modules, by the names of their files in the order in which they are asked.
+
+    Args:
+        radius: see `graph.Ensemble`.
+
+    Returns:
+        The modules, and the geometry of the crops by kind: whole stored crops, so that they are those of the pipeline.
+    """
+    cascade = annotator.cascade
+    geometry = {"box": annotator.geometry} | ({"upright": cascade.geometry} if cascade else {})
+
+    def member(model: str, runs: Sequence[Path], kind: str) -> Member:
+        return Member(runs, kind, geometry[kind], annotator.skeleton.flip, annotator.tta)
+
+    upright = cascade.models if cascade else []
+    members = [member(model, runs, "upright" if model in upright else "box")
+               for model, runs in annotator.members.items()]
+    located = member(cascade.locator, cascade.runs, "box") if cascade else None
+    for kind, known in geometry.items():
+        size = store_size(known.size, known.padding)
+        geometry[kind] = replace(known, size=size, margin=known.margin * size / known.size, padding=1.0)
+    graphs = {}
+    if cascade and located:
+        locator = Locator(located, cascade.reference, geometry["upright"])
+        graphs[LOCATOR] = Graph(module=locator, kinds=["box"], boxes=False,
+                                outputs=["points", "spread", "upright_affines"])
+    ensemble, has_radius = Ensemble(members, annotator.blend, radius), radius is not None
+    graphs[name] = Graph(module=ensemble, kinds=ensemble.kinds, boxes=has_radius,
+                         outputs=["points", "spread", *["radius"] * has_radius])
+    return {stem: replace(graph, module=graph.module.eval()) for stem, graph in graphs.items()}, {
+        kind: asdict(known) for kind, known in geometry.items()}
+
+
+def write_onnx(path: Path, graph: Graph, geometry: dict[str, dict], metadata: dict) -> None:
+    """Write one file in float32, for any number of faces at once."""
+    feeds = {"boxes": torch.ones(2, 4)}
+    for kind in graph.kinds:
+        size, channels = geometry[kind]["size"], [3] * (geometry[kind]["color"] == "rgb")
+        feeds[f"{kind}_crops"] = torch.zeros(2, size, size, *channels, dtype=torch.uint8)
+        feeds[f"{kind}_affines"] = torch.eye(3)[:2].repeat(2, 1, 1)
+    arguments = graph.arguments(feeds)
+    faces = {0: torch.export.Dim("faces")}
+    shapes = tuple([faces] * len(part) if isinstance(part, list) else faces for part in arguments)
+    with _quiet():
+        program = torch.onnx.export(
+            graph.module, arguments, dynamo=True, verbose=False, input_names=graph.inputs,
+            output_names=list(graph.outputs), dynamic_shapes=shapes)
+        crops = {kind: geometry[kind] for kind in graph.kinds}
+        program.model.metadata_props[KEY] = json.dumps(metadata | {"crops": crops})  # type: ignore[union-attr]
+        program.save(path)  # type: ignore[union-attr]
+
+
+def to_float16(path: Path) -> None:
+    """Convert the networks up to their heads; points and affines stay in float32."""
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    model = onnx.load(path)
+    others = [node.name for node in model.graph.node if not _is_body(node)]
+    with _quiet():
+        onnx.save(convert_float_to_float16(model, keep_io_types=True, node_block_list=others), path)
+
+
+def to_int8(path: Path, feeds: Feeds) -> None:
+    """Quantise the networks up to their heads, static, per channel, on the ranges that these faces give."""
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, quantize_static
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.rows = iter(range(len(next(iter(feeds.values())))))
+
+        def get_next(self) -> Feeds | None:
+            row = next(self.rows, None)
+            return None if row is None else {name: values[row : row + 1] for name, values in feeds.items()}
+
+    nodes = [node.name for node in onnx.load(path, load_external_data=False).graph.node if _is_body(node)]
+    with _quiet():
+        quantize_static(path, path, Reader(), per_channel=True, nodes_to_quantize=nodes)
+
+
+def _is_body(node: object) -> bool:
+    """Whether a node belongs to a backbone or decoder."""
+    scopes = next((prop.value for prop in node.metadata_props if prop.key.endswith("name_scopes")), "")
+    return ".backbone" in scopes or ".decoder" in scopes
+
+
+def ask(
+    folder: Path, names: Sequence[str], root: Path, faces: Annotations, threads: int = 0
+) -> tuple[Feeds, dict[str, float]]:
+    """Ask exported files for faces of images in `root`, one after another.
+
+    Returns all that goes in and comes out, and the points of each file by its name; and by the names of the files the
+    CPU time a face in milliseconds, one face at a time.
+    """
+    import onnxruntime
+
+    boxes, milliseconds = faces.faces[BOX].to_numpy(np.float64), {}
+    feeds: Feeds = {"boxes": boxes.astype(np.float32)}
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    for name in names:
+        session = onnxruntime.InferenceSession(folder / f"{name}.onnx", options)
+        for kind, known in json.loads(session.get_modelmeta().custom_metadata_map[KEY])["crops"].items():
+            affines = feeds["upright_affines"].astype(np.float64) if kind == "upright" else crop_affine(
+                boxes, size=known["size"], margin=known["margin"], shift_y=known["shift_y"])
+            feeds[f"{kind}_affines"] = affines.astype(np.float32)
+            with TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+                write_store(faces, root, Path(temporary, kind), affines, CropGeometry(**known))
+                feeds[f"{kind}_crops"] = np.array(CropStore.open(Path(temporary, kind)).crops)
+        inputs, outputs = ([each.name for each in part] for part in (session.get_inputs(), session.get_outputs()))
+        start = time.process_time()
+        found = [session.run(None, {each: feeds[each][row : row + 1] for each in inputs})
+                 for row in tqdm(range(len(faces)), f"{name} by onnxruntime", unit="face")]
+        milliseconds[name] = 1000 * (time.process_time() - start) / len(faces)
+        feeds |= {each: np.concatenate(part) for each, part in zip(outputs, zip(*found, strict=True), strict=True)}
+        feeds[name] = feeds["points"]
+    return feeds, milliseconds
+
+
+def write_export(
+    folder: Path, annotator: Annotator, name: str, *, root: Path, faces: Annotations, calibration: Annotations,
+    precision: str = "float32", radius: np.ndarray | None = None, about: str = "", threads: int = 0,
+) -> list[str]:
+    """Write the files of an annotator, `name` being that of the last, and compare them with torch.
+
+    An export that is there is replaced; where anything fails, it stays.
+
+    Args:
+        faces, calibration: of images in `root`, to compare on, and to measure the ranges of int8 on.
+        precision: "float32", "float16" or "int8", but for the points; radius: see `graph.Ensemble`.
+        about: what people should know of the data and their licence.
+
+    Returns:
+        Lines that say what was written, how fast it is, and how far its points lie from those of torch.
+
+    Raises:
+        UserError: ONNX is not installed, `folder` is something else, a network does not fit, or the points of float32
+            are not those of torch.
+    """
+    _check(folder)
+    skeleton = describe_skeleton(annotator.skeleton) | {"flip": annotator.skeleton.flip.tolist()}
+    tta = {"flip": annotator.tta.flip, "shift": annotator.tta.shift_tta}
+    metadata = {"format": 1, "about": about, "precision": precision, "tta": tta, "skeleton": skeleton, **ABOUT,
+                "models": {model: [run.name for run in runs] for model, runs in annotator.members.items()}}
+    annotator = replace(annotator, runtime=make_runtime("cpu", "float32", threads))
+    graphs, geometry = build_graphs(annotator, name, radius)
+    with atomic_path(folder) as partial:
+        partial.mkdir()
+        for stem, graph in graphs.items():
+            write_onnx(partial / f"{stem}.onnx", graph, geometry, metadata)
+        ranges = ask(partial, [*graphs], root, calibration)[0] if precision == "int8" else {}
+        for stem, graph in graphs.items():
+            if precision == "float16":
+                to_float16(partial / f"{stem}.onnx")
+            elif precision == "int8":
+                to_int8(partial / f"{stem}.onnx", {each: ranges[each] for each in graph.inputs})
+        distance, lines = _compare(partial, graphs, annotator, root, faces)
+        if precision == "float32" and not distance < PARITY:
+            raise UserError(f"{folder}: not written, the points should lie within {PARITY} px of torch's, but:", *lines)
+    return lines
+
+
+def _compare(
+    folder: Path, graphs: dict[str, Graph], annotator: Annotator, root: Path, faces: Annotations
+) -> tuple[float, list[str]]:
+    """Compare the files with torch, each on the same crops, and all from the image on, which has its own rounding.
+
+    Returns the largest distance of the former, or the 99% quantile of the latter if that is larger: where two places
+    are as likely, a rounded pixel decides. And what there is to say.
+    """
+    feeds, onnx = ask(folder, [*graphs], root, faces, annotator.runtime.threads)
+    lines, largest = [], 0.0
+    for stem, graph in graphs.items():
+        points, milliseconds = _ask_torch(graph, feeds)
+        distance = float(np.linalg.norm(feeds[stem] - points, axis=-1).max())
+        size = (folder / f"{stem}.onnx").stat().st_size / 1e6
+        lines.append(f"{stem}.onnx: {size:.1f} MB, {onnx[stem]:.1f} ms of CPU time a face, torch {milliseconds:.1f}; "
+                     f"on the same crops at most {distance:.4f} px from torch")
+        largest = max(largest, distance)
+    moved = np.linalg.norm(feeds["points"] - annotator.predict(root, faces).points, axis=-1)
+    usual = float(np.quantile(moved, 0.99))
+    return max(largest, usual), [*lines, (
+        f"from the image on, {count_of(len(faces), 'face')}: {moved.mean():.4f} px from torch in the mean, 99% of the "
+        f"points below {usual:.4f}, the farthest {moved.max():.4f}")]
+
+
+def choose_faces(annotations: Annotations, count: int = FACES) -> Annotations:
+    """Choose faces, evenly spread, without their points."""
+    rows = np.unique(np.linspace(0, len(annotations) - 1, min(count, len(annotations))).astype(int))
+    return replace(annotations, faces=annotations.faces.iloc[rows].reset_index(drop=True), keypoints=None)
+
+
+def _ask_torch(graph: Graph, feeds: Feeds) -> tuple[np.ndarray, float]:
+    """Return torch's points for the inputs of a file, and its CPU time a face in milliseconds, one face at a time."""
+    rows = range(len(feeds["boxes"]))
+    inputs = [graph.arguments({name: torch.from_numpy(feeds[name][row : row + 1]) for name in graph.inputs})
+              for row in rows]
+    start = time.process_time()
+    with torch.inference_mode():
+        points = [graph.module(*arguments)[0].numpy() for arguments in inputs]
+    return np.concatenate(points), 1000 * (time.process_time() - start) / len(rows)
+
+
+def _check(folder: Path) -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"{error.name} is not installed: pip install -e '.[export]'") from None
+    if folder.is_file() or (folder.is_dir() and any(path.suffix != ".onnx" for path in folder.iterdir())):
+        raise UserError(f"{folder}: is there and is no export; choose another --out")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's remarks to its own developers from the user."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
