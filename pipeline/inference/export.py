@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
@@ -151,7 +152,7 @@ def to_int8(path: Path, feeds: Feeds) -> None:
         quantize_static(path, path, Reader(), per_channel=True, nodes_to_quantize=nodes)
 
 
-def _is_body(node: object) -> bool:
+def _is_body(node: Any) -> bool:
     """Whether a node belongs to a backbone or decoder."""
     scopes = next((prop.value for prop in node.metadata_props if prop.key.endswith("name_scopes")), "")
     return ".backbone" in scopes or ".decoder" in scopes

@@ -46,7 +46,7 @@ def test_find_boxes_of_file_matches_paths_and_bare_names(photos: Path) -> None:
     found, notes = find_boxes(called, [], file)
     assert {photo: rows.tolist() for photo, rows in found.items()} == {
         called[0]: [[1, 2, 3, 4], [2, 2, 3, 4]], called[1]: [[5, 6, 7, 8]], called[2]: [[0, 0, 9, 9]]}
-    assert notes == ["boxes.csv: boxes of 1 other photos left out"]
+    assert notes == ["boxes.csv: boxes of 1 other photo left out"]
 
 
 def test_find_boxes_of_annotation_file_reads_its_boxes(photos: Path) -> None:
