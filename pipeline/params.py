@@ -106,6 +106,7 @@ class Data(Points):
     photos: InFolder | None
     test_photos: InFolder | None
     solution: str | None
+    exclude: str | None
     format: Literal["auto", "dlib_xml", "pts", "asf", "csv_points", "kaggle_pixels", "wflw", "coco"]
     box: Literal["photo", "points"]
     points: Annotated[list[NotNegativeInteger], Field(min_length=1), Different] | None
@@ -121,6 +122,10 @@ class Data(Points):
     def label_offset(self) -> LabelOffset:
         """What the labels are off by."""
         return LabelOffset(offset=self.offset, mirrored=self.mirrored)
+
+    def excluded(self) -> Path | None:
+        """The list of train faces to leave out."""
+        return Path(self.root) / self.exclude if self.exclude else None
 
     def layout(self) -> Layout:
         """How the annotations are read."""

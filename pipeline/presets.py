@@ -49,6 +49,24 @@ def compose(folder: Path, changes: dict, heading: str) -> str:
     return "".join([heading, *dropwhile(IS_COMMENT, text.getvalue().splitlines(True))])
 
 
+def closest_preset(folder: Path, params: dict) -> tuple[str, dict]:
+    """Find the preset that differs from params in the fewest values, and its own."""
+    yaml = YAML(typ="safe", pure=True)
+    values = {path.stem: yaml.load(compose_preset(folder, path.stem)) for path in sorted(folder.glob("*.yaml"))}
+    return min(values.items(), key=lambda item: _distance(item[1], params))
+
+
+def _distance(first: object, second: object) -> int:
+    """Count the values that differ; a key that one of them lacks counts as all that is below it."""
+    if not isinstance(first, dict) or not isinstance(second, dict):
+        return 0 if first == second else max(_size(first), _size(second))
+    return sum(_distance(first.get(key), second.get(key)) for key in {*first, *second})
+
+
+def _size(value: object) -> int:
+    return sum(map(_size, value.values())) if isinstance(value, dict) else 1
+
+
 def _base(name: str, model: dict, bases: dict) -> dict:
     network = model.get("network", {}).get("name")
     same = [base for base in bases.values() if base["network"]["name"] == network]

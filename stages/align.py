@@ -26,7 +26,8 @@ def main(params_path: Path) -> None:
         raise click.UsageError("align.locator is []: there is no model whose points could position the crops")
     reference = mean_face(CropStore.open(paths.crops / "train").truth, data.skeleton.flip)
     save_reference(paths.aligned, reference)
-    for part, annotations in formats.read_parts(root, data.train, data.test, data.layout()).items():
+    parts = formats.read_parts(root, data.train, data.test, data.layout(), data.excluded())
+    for part, annotations in parts.items():
         points = model_points(paths, align.locator[0], params.split.folds, {"train": "oof", "test": "test"}[part])
         write_aligned(annotations, root, paths.aligned / part, points, reference, params.aligned_crop(),
                       data.label_offset())

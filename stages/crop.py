@@ -22,7 +22,8 @@ def main(params_path: Path) -> None:
     data, root = params.data, Path(params.data.root)
     if absent := data.absent():  # said here, not after all training
         raise UserError(*absent)
-    for part, annotations in formats.read_parts(root, data.train, data.test, data.layout()).items():
+    parts = formats.read_parts(root, data.train, data.test, data.layout(), data.excluded())
+    for part, annotations in parts.items():
         report = write_crops(annotations, root, crops / part, params.crop, data.label_offset())
         click.echo(f"{crops / part}: {len(annotations)} faces")
         if annotations.boxes_made:

@@ -5,31 +5,39 @@ from pathlib import Path
 import click
 
 from stages.cli import PATHS, Command, params_option
+from stages.preset import PRESETS
 
 
 @click.command(cls=Command)
 @params_option
 def main(params_path: Path) -> None:
-    """Write reports/index.html and its pictures."""
+    """Write reports/index.html, a page that needs no other file, and the suspected label errors beside it."""
     from pipeline.data.store import CropStore
-    from pipeline.evaluation.report import Member, write_report
+    from pipeline.evaluation import provenance
+    from pipeline.evaluation.intervals import read_review
+    from pipeline.evaluation.report import Member, Run, write_report
     from pipeline.evaluation.results import build_metrics, load_history, load_results
     from pipeline.params import load_params
 
     params, paths = load_params(params_path), PATHS
-    data, skeleton, names = params.data, params.data.skeleton, (params.trained, params.split.folds)
+    data, names = params.data, (params.trained, params.split.folds)
     solution = Path(data.root) / data.solution if data.solution else None
     results = load_results(paths, params.trained, params.members, params.split.folds, solution)
-    upright = CropStore.open(paths.aligned / "train") if params.align.models else results.train
+    shown = (results.train, results.test)
+    if params.align.models:
+        shown = (CropStore.open(paths.aligned / "train"), CropStore.open(paths.aligned / "test"))
     members = {
         model: Member(run=paths.run(model, params.split.folds[0]),
-                      store=upright if model in params.align.models else results.train,
+                      store=shown[0] if model in params.align.models else results.train,
                       augmentation=params.recipe(model).augmentation)
         for model in params.trained
     }
-    write_report(paths.reports, results, build_metrics(results, skeleton.eyes), load_history(paths, *names), skeleton,
-                 params.augment, members)
-    click.echo(f"{paths.reports / 'index.html'}")
+    click.echo(write_report(paths.reports, Run(
+        results=results, metrics=build_metrics(results, data.skeleton.eyes), history=load_history(paths, *names),
+        skeleton=data.skeleton, shown=shown, members=members, review=read_review(Path(params.submit.review)),
+        facts=provenance.describe_run(paths, results), times=provenance.training_times(paths, *names),
+        changes=provenance.changed_params(PRESETS, params_path), root=Path(data.root),
+    )))
 
 
 if __name__ == "__main__":

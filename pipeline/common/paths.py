@@ -11,7 +11,7 @@ class Paths:
         crops, aligned: crop stores around the boxes, and of upright crops; parts `train` and `test`.
         folds: fold table.
         ensemble: blended predictions and weights.
-        reports: report page, its pictures, training curves.
+        reports: report page, suspected label errors, training curves.
         resume: states of interrupted trainings.
     """
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import nnls
 
+from pipeline.common.errors import UserError, artefact
 from pipeline.common.files import atomic_path, write_text
 from pipeline.data.annotations import BOX
 from pipeline.data.store import CropStore
@@ -130,6 +131,20 @@ def measure_coverage(
     }
 
 
+def calibration(
+    predictions: Predictions, store: CropStore, fold: np.ndarray, levels: Sequence[float]
+) -> pd.DataFrame:
+    """Measure, as `measure_coverage`, the share of points within and the mean radius, for each stated share."""
+    errors = point_errors(predictions.points, store.truth)
+    rows = []
+    for level in levels:
+        radii = cross_radii(predictions, store.truth, store.faces, fold, level)
+        inside = (errors <= radii)[np.isfinite(errors)]
+        rows.append({"stated": level, "within": inside.mean() if inside.size else np.nan,
+                     "radius": float(finite_mean(radii, None))})
+    return pd.DataFrame(rows)
+
+
 def describe_coverage(found: dict) -> str:
     """Sum up what `measure_coverage` found in one line."""
     if found["coverage"] is None or found["radius"] is None:
@@ -163,6 +178,15 @@ def review_table(faces: pd.DataFrame, radius: np.ndarray, usual: np.ndarray) -> 
     table["of_size"] = table.radius / face_size(faces)
     bound = np.nanquantile(usual, 0.95) if np.isfinite(usual).any() else np.inf
     return table[table.of_size > bound].sort_values("of_size", ascending=False)
+
+
+def read_review(path: Path) -> pd.DataFrame:
+    """Read the `review_table` that `write_intervals` wrote; a UserError says what is wrong with the file."""
+    if not path.is_file():
+        raise UserError(f"{path}: not found; run `dvc repro submit` (or `python -m stages.submit`) first")
+    with artefact(path, "run the submit stage again"):
+        table = pd.read_csv(path, dtype={"image": str})
+        return table.astype({"face": np.int64} | dict.fromkeys([*BOX, "radius", "of_size"], np.float64))
 
 
 def write_intervals(

@@ -1,4 +1,4 @@
-"""Charts of training and errors; faces are drawn in `faces.py`. Each function writes one PNG file.
+"""Charts of training and errors; faces are drawn in `faces.py`. Each function writes one picture, of any format.
 
 Legend: N faces, K points. Points and truth are (N, K, 2) in image pixels, NaN where missing.
 """
@@ -23,6 +23,11 @@ from pipeline.keypoints.metrics import Difference, point_errors
 from pipeline.keypoints.skeleton import Skeleton, segments
 
 COLUMNS = 3
+SIZE = (5.6, 3.8)  # inches of a single chart, readable at the width of a phone
+INK = "#010203"  # of text and axes; a page that shows the SVG puts its own colour there
+matplotlib.rcParams |= dict.fromkeys(
+    ["text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color"], INK)
+matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "keypoint-folds", "legend.frameon": False}
 
 
 def draw_curves(path: Path, history: pd.DataFrame) -> None:
@@ -60,7 +65,7 @@ def draw_point_errors(path: Path, points: np.ndarray, truth: np.ndarray, skeleto
     """
     errors = point_errors(points, truth)  # N K
     by_point, shape = finite_mean(errors, 0), mean_face(truth)
-    figure, (face, bars) = plt.subplots(1, 2, figsize=(11, 5), layout="constrained", width_ratios=[1.2, 1])
+    figure, (face, bars) = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained", width_ratios=[1.2, 1])
     face.add_collection(LineCollection(list(shape[segments(skeleton)]), colors="0.8", zorder=1))
     dots = face.scatter(*shape.T, c=by_point, s=40 + 160 * by_point / np.nanmax(by_point), cmap="viridis_r", zorder=2)
     figure.colorbar(dots, ax=face, label="mean distance, image pixels")
@@ -87,15 +92,43 @@ def draw_histogram(path: Path, errors: dict[str, np.ndarray]) -> None:
     everything = np.concatenate(list(found.values()))
     low, high = max(everything.min(), everything.max() / 1e4, 1e-9), max(everything.max(), 1e-8)
     bins = np.geomspace(low, high * 1.001, 50).tolist()
-    figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    figure, axis = plt.subplots(figsize=SIZE, layout="constrained")
     for number, (label, values) in enumerate(found.items()):
         axis.hist(np.maximum(values, low), bins, histtype="stepfilled", alpha=0.15, color=f"C{number}")
         axis.hist(np.maximum(values, low), bins, histtype="step", lw=1.6, color=f"C{number}",
                   label=f"{label} (median {np.median(values):.2f})")
     axis.set(xscale="log", xlabel="MAE of a face, image pixels", ylabel="faces", title="Errors of faces, out of fold")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    few, many = (1, 2, 5) if high < 500 * low else (1,), (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+    axis.xaxis.set_major_locator(LogLocator(subs=many if high < 8 * low else few))
     axis.xaxis.set_major_formatter("{x:g}")
-    axis.legend()
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    figure.legend(fontsize=8, loc="outside lower center", ncols=3)
+    axis.grid(alpha=0.25)
+    save(figure, path)
+
+
+def draw_cumulative(path: Path, errors: dict[str, np.ndarray], limit: float, unit: str) -> None:
+    """Draw the share of faces below each error up to `limit`: label → (N,) in percent of `unit`, NaN where none."""
+    figure, axis = plt.subplots(figsize=SIZE, layout="constrained")
+    for label, values in errors.items():
+        known = np.sort(values[np.isfinite(values)])
+        axis.step([0, *known], np.linspace(0, 100, len(known) + 1), where="post", label=label, lw=1.6)
+    axis.set(xlim=(0, limit), ylim=(0, 101), xlabel=f"mean error of a face, % of the {unit}", ylabel="faces, %",
+             title="Cumulative errors of faces, out of fold")
+    axis.legend(fontsize=8, loc="lower right")
+    axis.grid(alpha=0.25)
+    save(figure, path)
+
+
+def draw_calibration(path: Path, levels: np.ndarray, shares: np.ndarray) -> None:
+    """Draw the shares of points within their intervals against the shares that the intervals state."""
+    figure, axis = plt.subplots(figsize=SIZE, layout="constrained")
+    axis.plot([0, 100], [0, 100], color="0.6", ls="--", lw=1, label="as stated")
+    axis.plot(100 * levels, 100 * shares, "o-", color="C0", label="measured")
+    low = max(0, 100 * min(levels.min(), shares.min()) - 5)
+    axis.set(xlim=(low, 101), ylim=(low, 101), xlabel="stated share of points within, %",
+             ylabel="out-of-fold points within, %", title="Calibration of the intervals")
+    axis.legend(fontsize=8)
     axis.grid(alpha=0.25)
     save(figure, path)
 
@@ -108,10 +141,19 @@ def _lines(axis: Axes, history: pd.DataFrame, column: str, color: str, style: st
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG and close it."""
+    """Write a figure in the format of the suffix and close it; an SVG is transparent and the same each time."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    extra: dict = {}
+    if path.suffix == ".svg":
+        extra = {"transparent": True, "metadata": dict.fromkeys(["Date", "Creator", "Format", "Type"])}
+    figure.savefig(path, dpi=110, **extra)
     plt.close(figure)
+
+
+def inline_svg(path: Path) -> str:
+    """Read an SVG that `save` wrote, to stand in a page and take the colour of its text."""
+    text = path.read_text(encoding="utf-8")
+    return text[text.index("<svg"):].replace(INK, "currentColor")
 
 
 def draw_differences(path: Path, panels: dict[str, dict[str, dict[str, Difference | None]]]) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of faces: points on crops and on whole images, filters, heatmaps. Each function writes one PNG file.
+"""Pictures of faces: points on crops and on whole images, filters, heatmaps. Each function writes one picture.
 
 Legend: N faces, K points, S side of the input in pixels. Points and truth are (N, K, 2), NaN where missing.
 """
@@ -18,7 +18,6 @@ from matplotlib.patches import Rectangle
 from pipeline.common.errors import UserError
 from pipeline.data.store import CropStore
 from pipeline.keypoints import geometry
-from pipeline.keypoints.metrics import face_mae
 from pipeline.keypoints.skeleton import Skeleton, segments
 from pipeline.plots.charts import save
 from pipeline.plots.heatmaps import Heatmaps
@@ -47,24 +46,6 @@ def draw_faces(
         _limits(axis, store.border / 2, store.crops.shape[1] - store.border / 2)
         axis.set_title(caption, fontsize=9)
     save(figure, path)
-
-
-def draw_extremes(
-    path: Path, store: CropStore, points: np.ndarray, skeleton: Skeleton, *, worst: bool, count: int = 12
-) -> None:
-    """Draw the train faces with the largest or the smallest error relative to their box, truth beside prediction.
-
-    The caption has the MAE in image pixels and in percent of the box's longer side, which ranks the faces: in pixels
-    alone the largest images would always be the worst.
-    """
-    truth = store.truth
-    errors = face_mae(points, truth)
-    relative = 100 * errors / store.faces[["width", "height"]].max(axis=1).to_numpy()
-    order = np.argsort(relative, kind="stable")[: np.isfinite(relative).sum()]  # NaN is sorted last
-    rows = order[::-1][:count] if worst else order[:count]
-    captions = {row: f"face {row}: {errors[row]:.2f} px ({relative[row]:.1f}% of the box)" for row in rows.tolist()}
-    title = f"{'Worst' if worst else 'Best'} faces by MAE over the box: truth green, prediction red"
-    draw_faces(path, store, captions, points, skeleton, truth, title)
 
 
 def draw_samples(

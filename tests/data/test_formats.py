@@ -243,6 +243,26 @@ def test_read_of_real_pts_and_dlib_xml_agree(tmp_path, root):
     np.testing.assert_allclose(pts.parse_points(tmp_path / "b.pts")[0], points, atol=1e-6)
 
 
+def test_leave_out_of_a_list_keeps_the_other_faces(root, tmp_path):
+    (tmp_path / "out.csv").write_text("image,left,top,width,height,error\nb/b.png,2,3.0,12,12,9.5\n")
+    found = formats.read_parts(root, "dlib.xml", None, Layout(num_points=5), tmp_path / "out.csv")["train"]
+    assert found.faces.image.tolist() == ["a.png", "c.png"] and found.faces.index.tolist() == [0, 1]
+    np.testing.assert_array_equal(found.keypoints[1], formats.read(root, "dlib.xml", Layout()).keypoints[2])
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    (None, "out.csv: no list of faces"),
+    ("image,left\na.png,2\n", "out.csv: no list of faces"),
+    ("image,left,top,width,height\na.png,2,3,11,x\n", "out.csv: no list of faces"),
+    ("image,left,top,width,height\na.png,2,3,11,12\na.png,2,3,11,13\n", "line 3: there is no train face a.png"),
+])
+def test_leave_out_of_a_wrong_list_is_an_error(root, tmp_path, text, message):
+    if text:
+        (tmp_path / "out.csv").write_text(text)
+    with pytest.raises(UserError, match=message):
+        formats.leave_out(formats.read(root, "dlib.xml", Layout()), tmp_path / "out.csv")
+
+
 def test_readers_each_have_a_test_module():
     for format in formats.FORMATS:
         assert import_module(f"pipeline.data.annotations.{format}").__doc__

@@ -15,13 +15,13 @@ from pipeline.common.paths import Paths
 from pipeline.data.annotations import BOX
 from pipeline.data.crops import AFFINE
 from pipeline.data.store import CropStore
-from pipeline.evaluation.report import Member, write_report
+from pipeline.evaluation.report import Member, Run, write_report
 from pipeline.evaluation.results import Results, build_metrics, format_scores, load_history, load_results
 from pipeline.evaluation.submission import write
 from pipeline.inference.ensemble import ensemble_files
 from pipeline.inference.predictions import Predictions
 from pipeline.keypoints import geometry
-from pipeline.keypoints.skeleton import make_skeleton
+from pipeline.keypoints.skeleton import Skeleton, make_skeleton
 from pipeline.models import build_model
 from pipeline.models.checkpoint import save_model
 from pipeline.params import load_params
@@ -151,10 +151,26 @@ def test_load_history_missing_files_are_all_named(run: Path) -> None:
     assert [problem.split("history.csv: ")[1][:11] for problem in caught.value.problems] == ["no training"] * 2
 
 
-def test_write_report_shows_every_picture_and_table(run: Path) -> None:
+NO_REVIEW = pd.DataFrame({"face": [], "image": [], "radius": [], "of_size": []}).astype({"face": int})
+
+
+def report(
+    run: Path, results: Results, members: dict[str, Member], review: pd.DataFrame = NO_REVIEW,
+    skeleton: Skeleton = SKELETON,
+) -> str:
+    """The page that is written."""
+    write_report(run / "reports", Run(
+        results=results, metrics=build_metrics(results, skeleton.eyes), history=load_history(results.paths, *NAMES),
+        skeleton=skeleton, shown=(results.train, results.test), members=members, review=review, root=run / "data",
+        facts={"git revision": "<b>abc"}, times=pd.DataFrame({"epochs": [2]}, index=["a"]),
+        changes=("sample", [("train.seed", "0", "7")]),
+    ))
+    return (run / "reports" / "index.html").read_text()
+
+
+def test_write_report_holds_every_picture_and_table(run: Path) -> None:
     blend(run)
     results = load(run)
-    metrics = build_metrics(results, SKELETON.eyes)
     params, members = load_params(SAMPLE), {}
     for name, like in (("a", "resnet"), ("b", "unet")):
         model = params.models[like]
@@ -164,19 +180,19 @@ def test_write_report_shows_every_picture_and_table(run: Path) -> None:
         save_model(folder, build_model(**description)[0], description)
         augmentation = params.augment if name == "a" else replace(params.augment, flip=0.0)
         members[name] = Member(run=folder, store=results.train, augmentation=augmentation)
-    (run / "reports" / "pictures").mkdir(parents=True)
-    (run / "reports" / "pictures" / "of-a-model-that-is-gone.png").touch()
-    write_report(run / "reports", results, metrics, load_history(Paths(root=run), ["a", "b"], [4, 1]), SKELETON,
-                 params.augment, members)
-    page = (run / "reports" / "index.html").read_text()
-    drawn = {file.name for file in (run / "reports" / "pictures").iterdir()}
-    assert drawn == {
-        "curves.png", "histogram.png", "points.png", "worst.png", "best.png", "test.png", "samples.png",
-        "samples-b.png", "filters-a.png", "filters-b.png", "heatmaps-b.png"}
-    assert set(re.findall(r'<img src="pictures/([^"]+)"', page)) == drawn
-    assert page.count("<table>") == 4 and "<td>a and b</td>" in page
+    page = report(run, results, members, pd.DataFrame({"face": [1], "image": "x.jpg", "radius": 2.0, "of_size": 0.1}))
+    assert re.findall(r'<img src="data:image/webp;base64,[^"]+" alt="([^"]+)"', page) == [
+        "Test faces", "Training samples of a", "Training samples of b", "First filters of a", "First filters of b",
+        "Heatmaps of b"]
+    assert page.count("<svg") == 5 and "<td>a and b</td>" in page
     assert "<td>ensemble</td><td>0.000</td><td>1.000</td>" in page
-    assert "http" not in page
+    assert "&lt;b&gt;abc" in page and "<td>train.seed</td><td>0</td><td>7</td>" in page
+    assert not re.search(r'(src|href)="?http|url\(http|@import', page)
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page)[1])
+    assert data["faces"]["fold"] == ["4", "4", "1", "1", "test"]
+    assert data["faces"]["error"] == pytest.approx([0, 0, 10 * 2**0.5, 10 * 2**0.5, 30 * 2**0.5], abs=1e-3)
+    assert data["faces"]["suspect"] == [None] * 5 and list(data["layers"]) == ["truth", "ensemble", "a", "b"]
+    assert data["root"] is None  # there is no data/x.jpg
 
 
 def test_write_report_without_test_faces_omits_them(run: Path) -> None:
@@ -184,9 +200,16 @@ def test_write_report_without_test_faces_omits_them(run: Path) -> None:
     results = load(run)
     none = replace(results.test, crops=results.test.crops[:0], photos=results.test.photos[:0],
                    faces=results.test.faces[:0])
-    results = replace(results, test=none, solution=None)
-    history = load_history(Paths(root=run), ["a"], [4])
-    write_report(run / "reports", results, build_metrics(results, SKELETON.eyes), history, SKELETON,
-                 load_params(SAMPLE).augment, {})
-    assert not (run / "reports" / "pictures" / "test.png").exists()
-    assert "test.png" not in (run / "reports" / "index.html").read_text()
+    page = report(run, replace(results, test=none, solution=None), {})
+    assert "<img" not in page and '"fold":["4","4","1","1"]' in page and "<p>None.</p>" in page
+
+
+def test_write_report_of_one_point_is_written(run: Path) -> None:
+    keypoints = run / "data" / "crops" / "train" / "keypoints.npy"
+    np.save(keypoints, np.load(keypoints)[:, :1])
+    for path in (run / "runs").rglob("*.npz"):
+        found = Predictions.load(path)
+        Predictions(face=found.face, points=found.points[:, :1], spread=found.spread[:, :1]).save(path)
+    blend(run)
+    page = report(run, load(run, solution=False), {}, skeleton=make_skeleton("nose", 1))
+    assert page.count("<svg") == 4 and "longer side of the box" in page

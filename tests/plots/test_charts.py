@@ -1,6 +1,7 @@
 """Charts: written, not empty, and showing what they should."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +40,37 @@ def test_draw_histogram_with_missing_errors_counts_the_others(tmp_path: Path, mo
     errors = {"a": np.array([0.0, 1, 2, np.nan]), "b": np.array([3.0, 3, 3, 3])}
     figure = drawn(monkeypatch, charts.draw_histogram, tmp_path / "histogram.png", errors)
     (axis,) = figure.axes
-    texts = [text.get_text() for text in axis.get_legend().get_texts()]
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert texts == ["a (median 1.00)", "b (median 3.00)"]
     assert max(axis.dataLim.y1, 0) == 4  # all four of b in one bin
+
+
+def test_draw_histogram_of_any_range_has_readable_ticks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for high in (2.0, 20.0, 2000.0, 2e5):
+        errors = {"a": np.geomspace(1.1, high, 50)}
+        figure = drawn(monkeypatch, charts.draw_histogram, tmp_path / "histogram.png", errors)
+        monkeypatch.undo()
+        (axis,) = figure.axes
+        boxes = [text.get_window_extent() for text in axis.get_xticklabels() if text.get_text()]
+        boxes = sorted((box.x0, box.x1) for box in boxes if axis.bbox.x0 <= (box.x0 + box.x1) / 2 <= axis.bbox.x1)
+        assert len(boxes) >= 3
+        assert all(left[1] < right[0] for left, right in pairwise(boxes))
+
+
+def test_draw_cumulative_of_known_errors_is_their_distribution(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = {"a": np.array([4.0, 1, np.nan, 2, 30])}
+    figure = drawn(monkeypatch, charts.draw_cumulative, tmp_path / "c.png", errors, 8.0, "box")
+    assert figure.axes[0].lines[0].get_xydata().tolist() == [[0, 0], [1, 25], [2, 50], [4, 75], [30, 100]]
+
+
+def test_inline_svg_takes_the_colour_of_the_page_and_is_the_same_again(tmp_path: Path) -> None:
+    for name in ("a.svg", "b.svg"):
+        charts.draw_calibration(tmp_path / name, np.array([0.5, 0.9]), np.array([0.52, 0.89]))
+    text = charts.inline_svg(tmp_path / "a.svg")
+    assert text.startswith("<svg") and "currentColor" in text and charts.INK not in text
+    assert text == charts.inline_svg(tmp_path / "b.svg")
 
 
 def test_draw_curves_with_missing_epochs_passes_over_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,25 +36,6 @@ def test_draw_faces_with_truth_has_both_in_their_place(tmp_path: Path, faces: Cr
     assert green.max(0)[1] - green.min(0)[1] == pytest.approx(24 * scale, abs=12)
 
 
-def test_draw_extremes_of_known_errors_picks_worst_and_best(
-    tmp_path: Path, faces: CropStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn = []
-    monkeypatch.setattr(pictures, "draw_faces", lambda path, store, shown, *_: drawn.append(shown))
-    points = np.nan_to_num(faces.keypoints) + np.array([3, 1, 4, 0, 5, 9, 2, 99])[:, None, None]
-    pictures.draw_extremes(tmp_path / "x.png", faces, points, SKELETON, worst=True, count=3)
-    pictures.draw_extremes(tmp_path / "x.png", faces, points, SKELETON, worst=False, count=3)
-    assert [list(shown) for shown in drawn] == [[5, 4, 2], [3, 1, 6]]
-    assert drawn[0][5] == "face 5: 9.00 px (28.1% of the box)"
-
-
-def test_draw_extremes_of_all_faces_is_drawn(tmp_path: Path, faces: CropStore) -> None:
-    points = np.nan_to_num(faces.keypoints) + 1
-    pictures.draw_extremes(tmp_path / "worst.png", faces, points, SKELETON, worst=True, count=8)
-    image = picture(tmp_path / "worst.png")
-    assert len(centres(image, RED)) > 1000
-
-
 def test_draw_faces_in_colour_without_edges_is_drawn(tmp_path: Path, faces: CropStore) -> None:
     colour = replace(faces, crops=np.repeat(faces.crops[..., None], 3, axis=-1), keypoints=None)
     pictures.draw_faces(tmp_path / "test.png", colour, dict.fromkeys(range(7), "a face"), faces.keypoints, DOTS)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from pipeline.common.errors import UserError
 from pipeline.data.annotations import (
@@ -66,10 +67,41 @@ def read(root: Path, name: str, layout: Layout = ANY, *, labelled: bool = False)
     return annotations
 
 
-def read_parts(root: Path, train: str, test: str | None, layout: Layout) -> dict[str, Annotations]:
-    """Read the faces to train on, which have points, and those to predict, none where `test` is None."""
-    return {"train": read(root, train, layout, labelled=True),
+def read_parts(
+    root: Path, train: str, test: str | None, layout: Layout, exclude: Path | None = None
+) -> dict[str, Annotations]:
+    """Read the faces to train on, which have points, and those to predict, none where `test` is None.
+
+    `exclude` names faces that are not trained on, and so not scored either: see `leave_out`.
+    """
+    labelled = read(root, train, layout, labelled=True)
+    return {"train": leave_out(labelled, exclude) if exclude else labelled,
             "test": read(root, test, layout.for_test()) if test else tabulate([], None)}
+
+
+def leave_out(annotations: Annotations, path: Path) -> Annotations:
+    """Leave out the faces that a CSV lists by `image` and box, as the report's `suspects.csv` does.
+
+    Raises:
+        UserError: it is no such list, or names a face that there is not.
+    """
+    def keys(faces: pd.DataFrame) -> list[tuple]:
+        return [(image, *box) for image, box in zip(faces.image, faces[BOX].round(2).to_numpy().tolist(), strict=True)]
+
+    try:
+        listed = keys(pd.read_csv(path, dtype={"image": str})[["image", *BOX]].astype(dict.fromkeys(BOX, float)))
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"{path}: no list of faces ({error}); a CSV with the columns image, {', '.join(BOX)} is "
+                        "expected") from None
+    own = keys(annotations.faces)
+    known, out = set(own), set(listed)
+    if unknown := [f"{path}, line {line}: there is no train face {image} with the box {box}; remove the line"
+                   for line, (image, *box) in enumerate(listed, start=2) if (image, *box) not in known]:
+        raise UserError(*unknown)
+    kept = np.array([key not in out for key in own])
+    keypoints = annotations.keypoints
+    return replace(annotations, faces=annotations.faces[kept].reset_index(drop=True),
+                   keypoints=None if keypoints is None else keypoints[kept])
 
 
 def parse(root: Path, name: str, layout: Layout = ANY) -> tuple[Annotations, list[str]]:
