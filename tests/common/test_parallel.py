@@ -83,7 +83,7 @@ def project(tmp_path_factory) -> Path:
     """
     folder = tmp_path_factory.mktemp("projects") / "before"
     folder.mkdir()
-    for name in ("pipeline", "stages", "dvc.yaml", ".dvcignore"):
+    for name in ("pipeline", "stages", "presets", "dvc.yaml", ".dvcignore"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, folder / name)
     params = YAML(typ="safe", pure=True).load(ROOT / "presets" / "sample.yaml")

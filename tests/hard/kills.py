@@ -76,7 +76,7 @@ def try_parallel(tally: Tally, workplace: Path, work: Path, draw: random.Random)
     outputs = [f"runs/{model}/fold{fold}/model.safetensors" for model in ("resnet", "unet") for fold in (0, 3)]
     for kill, number in SIGNALS.items():
         with copy(workplace, work, ["runs", "ensemble", "submissions", "metrics.json", "reports"]) as place:
-            for name in ("pipeline", "stages", "dvc.yaml"):
+            for name in ("pipeline", "stages", "presets", "dvc.yaml"):
                 (place / name).symlink_to(ROOT / name)
             for options in (["init", "--no-scm"], ["repro", "split"]):
                 dvc = [sys.executable, "-m", "dvc", *options, "-q"]

@@ -183,7 +183,7 @@ def test_choose_faces_are_spread_and_without_points(faces):
 @pytest.mark.slow
 def test_export_of_a_run_writes_ensemble_with_intervals(inside):
     said = succeed("export")
-    assert "ensemble.onnx: " in said and "from torch's" in said
+    assert "ensemble.onnx: " in said and "px from torch in the mean" in said
     session = onnxruntime.InferenceSession("export/ensemble.onnx")
     assert [each.name for each in session.get_outputs()] == ["points", "spread", "radius"]
 

@@ -43,7 +43,7 @@ def shown() -> list[str]:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A git repository with the default params, cut down, and the pipeline run once."""
     folder = tmp_path_factory.mktemp("project")
-    for name in ("pipeline", "stages", "dvc.yaml", ".dvcignore", ".gitignore"):
+    for name in ("pipeline", "stages", "presets", "dvc.yaml", ".dvcignore", ".gitignore"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, folder / name)
     params = YAML().load(ROOT / "params.yaml")
