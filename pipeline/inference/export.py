@@ -33,6 +33,7 @@ from pipeline.inference.annotate import Annotator
 from pipeline.inference.graph import Ensemble, Locator, Member
 from pipeline.inference.package import describe_skeleton
 from pipeline.keypoints.geometry import crop_affine
+from pipeline.models.backbone import Float32OnCPU, KeypointNetwork
 from pipeline.models.device import make_runtime
 
 KEY, LOCATOR = "keypoint-folds", "locator"
@@ -123,15 +124,20 @@ def write_onnx(path: Path, graph: Graph, geometry: dict[str, dict], metadata: di
         program.save(path)  # type: ignore[union-attr]
 
 
-def to_float16(path: Path) -> None:
-    """Convert the networks up to their heads; points and affines stay in float32."""
-    import onnx
-    from onnxruntime.transformers.float16 import convert_float_to_float16
+def to_float16(module: nn.Module) -> None:
+    """Compute the networks up to their heads in float16; points and affines stay in float32."""
+    for network in [part for part in module.modules() if isinstance(part, KeypointNetwork)]:
+        for layer in network.modules():
+            if isinstance(layer, Float32OnCPU):
+                layer.__class__ = type(layer).__mro__[2]  # the convolution into which that is mixed
+        network.normalize = nn.Sequential(network.normalize, _Half())
+        for part in ("backbone", "decoder"):
+            getattr(network, part, nn.Identity()).half()
 
-    model = onnx.load(path)
-    others = [node.name for node in model.graph.node if not _is_body(node)]
-    with _quiet():
-        onnx.save(convert_float_to_float16(model, keep_io_types=True, node_block_list=others), path)
+
+class _Half(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.half()
 
 
 def to_int8(path: Path, feeds: Feeds) -> None:
@@ -218,16 +224,16 @@ def write_export(
                 "models": {model: [run.name for run in runs] for model, runs in annotator.members.items()}}
     annotator = replace(annotator, runtime=make_runtime("cpu", "float32", threads))
     graphs, geometry = build_graphs(annotator, name, radius)
+    written = build_graphs(annotator, name, radius)[0] if precision == "float16" else graphs
+    for graph in written.values() if precision == "float16" else ():
+        to_float16(graph.module)
     with atomic_path(folder) as partial:
         partial.mkdir()
-        for stem, graph in graphs.items():
+        for stem, graph in written.items():
             write_onnx(partial / f"{stem}.onnx", graph, geometry, metadata)
         ranges = ask(partial, [*graphs], root, calibration)[0] if precision == "int8" else {}
-        for stem, graph in graphs.items():
-            if precision == "float16":
-                to_float16(partial / f"{stem}.onnx")
-            elif precision == "int8":
-                to_int8(partial / f"{stem}.onnx", {each: ranges[each] for each in graph.inputs})
+        for stem, graph in graphs.items() if precision == "int8" else ():
+            to_int8(partial / f"{stem}.onnx", {each: ranges[each] for each in graph.inputs})
         distance, lines = _compare(partial, graphs, annotator, root, faces)
         if precision == "float32" and not distance < PARITY:
             raise UserError(f"{folder}: not written, the points should lie within {PARITY} px of torch's, but:", *lines)
