@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 import cv2
 import torch
-from load import measure_load
 from memory import measure_memory, measure_split
 from speed import (
     measure_commands,
@@ -23,7 +22,7 @@ from speed import (
 SECTIONS = {
     "training": measure_training, "loader": measure_loader, "crop": measure_crop, "predict": measure_predict,
     "commands": measure_commands, "precision": measure_precision, "compile": measure_compile,
-    "load": measure_load, "memory": measure_memory, "split": measure_split,
+    "memory": measure_memory, "split": measure_split,
 }
 
 

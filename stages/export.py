@@ -11,7 +11,7 @@ from stages.cli import PATHS, Command, params_option, trained_annotator
 @click.command(cls=Command)
 @click.option("--model", help="Only this model.  [default: the ensemble]")
 @click.option("--fold", type=int, help="Only this fold of --model.  [default: the mean of its folds]")
-@click.option("--precision", type=click.Choice(["float32", "float16", "int8"]), default="float32", show_default=True,
+@click.option("--precision", type=click.Choice(["float32", "float16"]), default="float32", show_default=True,
               help="Of the networks; the points stay in float32.")
 @click.option("--tta/--no-tta", default=True, help="Test-time augmentation as in the params, or none.  [default: tta]")
 @click.option("--out", type=click.Path(path_type=Path), default="export", show_default=True, help="The folder.")
@@ -32,10 +32,12 @@ def main(
     from pipeline.evaluation.intervals import Intervals
     from pipeline.inference.export import choose_faces, write_export
     from pipeline.inference.predictions import Predictions
+    from pipeline.models.device import make_runtime
     from pipeline.params import load_params
 
     params = load_params(params_path)
-    data, annotator, radius = params.data, trained_annotator(params, model, fold), None
+    data, runtime, radius = params.data, make_runtime("cpu", "float32", params.train.threads), None
+    annotator = replace(trained_annotator(params, model, fold), runtime=runtime)
     if not tta:
         annotator = replace(annotator, tta=replace(annotator.tta, flip=False, shift_tta=False))
     elif model is None:  # the intervals are those of the ensemble
@@ -43,11 +45,9 @@ def main(
         fitted = Intervals.fit(oof, train.truth, train.faces, params.submit.coverage)
         radius = np.stack([fitted.base, fitted.slope, fitted.quantile])
     parts = formats.read_parts(Path(data.root), data.train, data.test, data.layout())
-    lines = write_export(
-        out, annotator, model or "ensemble", root=Path(data.root), precision=precision, radius=radius, about=about,
-        faces=choose_faces(parts["test"] if len(parts["test"]) else parts["train"]),
-        calibration=choose_faces(parts["train"]), threads=params.train.threads,
-    )
+    faces = choose_faces(parts["test"] if len(parts["test"]) else parts["train"])
+    lines = write_export(out, annotator, root=Path(data.root), faces=faces, precision=precision, radius=radius,
+                         about=about)
     click.echo("\n".join([f"{out}, {precision}:", *lines]))
 
 

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import torch
@@ -34,10 +33,9 @@ from pipeline.inference.graph import Ensemble, Locator, Member
 from pipeline.inference.package import describe_skeleton
 from pipeline.keypoints.geometry import crop_affine
 from pipeline.models.backbone import Float32OnCPU, KeypointNetwork
-from pipeline.models.device import make_runtime
 
 KEY, LOCATOR = "keypoint-folds", "locator"
-PRECISIONS = ("float32", "float16", "int8")
+PRECISIONS = ("float32", "float16")
 PARITY = 0.05  # pixels that a point may lie from torch's
 FACES = 100  # that are compared with torch
 ABOUT = {
@@ -140,30 +138,6 @@ class _Half(nn.Module):
         return x.half()
 
 
-def to_int8(path: Path, feeds: Feeds) -> None:
-    """Quantise the networks up to their heads, static, per channel, on the ranges that these faces give."""
-    import onnx
-    from onnxruntime.quantization import CalibrationDataReader, quantize_static
-
-    class Reader(CalibrationDataReader):
-        def __init__(self) -> None:
-            self.rows = iter(range(len(next(iter(feeds.values())))))
-
-        def get_next(self) -> Feeds | None:
-            row = next(self.rows, None)
-            return None if row is None else {name: values[row : row + 1] for name, values in feeds.items()}
-
-    nodes = [node.name for node in onnx.load(path, load_external_data=False).graph.node if _is_body(node)]
-    with _quiet():
-        quantize_static(path, path, Reader(), per_channel=True, nodes_to_quantize=nodes)
-
-
-def _is_body(node: Any) -> bool:
-    """Whether a node belongs to a backbone or decoder."""
-    scopes = next((prop.value for prop in node.metadata_props if prop.key.endswith("name_scopes")), "")
-    return ".backbone" in scopes or ".decoder" in scopes
-
-
 def ask(
     folder: Path, names: Sequence[str], root: Path, faces: Annotations, threads: int = 0
 ) -> tuple[Feeds, dict[str, float]]:
@@ -198,16 +172,17 @@ def ask(
 
 
 def write_export(
-    folder: Path, annotator: Annotator, name: str, *, root: Path, faces: Annotations, calibration: Annotations,
-    precision: str = "float32", radius: np.ndarray | None = None, about: str = "", threads: int = 0,
+    folder: Path, annotator: Annotator, *, root: Path, faces: Annotations, precision: str = "float32",
+    radius: np.ndarray | None = None, about: str = "",
 ) -> list[str]:
-    """Write the files of an annotator, `name` being that of the last, and compare them with torch.
+    """Write the files of an annotator, the last named `ensemble` or as its only model, and compare them with torch.
 
     An export that is there is replaced; where anything fails, it stays.
 
     Args:
-        faces, calibration: of images in `root`, to compare on, and to measure the ranges of int8 on.
-        precision: "float32", "float16" or "int8", but for the points; radius: see `graph.Ensemble`.
+        annotator: on the CPU, in float32.
+        faces: of images in `root`, to compare on.
+        precision: one of PRECISIONS, of the networks up to their heads; radius: see `graph.Ensemble`.
         about: what people should know of the data and their licence.
 
     Returns:
@@ -222,18 +197,17 @@ def write_export(
     tta = {"flip": annotator.tta.flip, "shift": annotator.tta.shift_tta}
     metadata = {"format": 1, "about": about, "precision": precision, "tta": tta, "skeleton": skeleton, **ABOUT,
                 "models": {model: [run.name for run in runs] for model, runs in annotator.members.items()}}
-    annotator = replace(annotator, runtime=make_runtime("cpu", "float32", threads))
+    name = "ensemble" if len(annotator.members) > 1 else next(iter(annotator.members))
     graphs, geometry = build_graphs(annotator, name, radius)
-    written = build_graphs(annotator, name, radius)[0] if precision == "float16" else graphs
-    for graph in written.values() if precision == "float16" else ():
-        to_float16(graph.module)
+    written = graphs
+    if precision == "float16":
+        written = build_graphs(annotator, name, radius)[0]
+        for graph in written.values():
+            to_float16(graph.module)
     with atomic_path(folder) as partial:
         partial.mkdir()
         for stem, graph in written.items():
             write_onnx(partial / f"{stem}.onnx", graph, geometry, metadata)
-        ranges = ask(partial, [*graphs], root, calibration)[0] if precision == "int8" else {}
-        for stem, graph in graphs.items() if precision == "int8" else ():
-            to_int8(partial / f"{stem}.onnx", {each: ranges[each] for each in graph.inputs})
         distance, lines = _compare(partial, graphs, annotator, root, faces)
         if precision == "float32" and not distance < PARITY:
             raise UserError(f"{folder}: not written, the points should lie within {PARITY} px of torch's, but:", *lines)

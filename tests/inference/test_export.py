@@ -51,8 +51,7 @@ def faces(finished):
 def exported(finished, annotator, faces, tmp_path_factory):
     """The folder that `write_export` wrote, and what it said."""
     folder = tmp_path_factory.mktemp("exported") / "export"
-    lines = write_export(folder, annotator, "ensemble", root=finished / "photos", faces=faces, calibration=faces,
-                         threads=1, **EXPORTED)
+    lines = write_export(folder, annotator, root=finished / "photos", faces=faces, **EXPORTED)
     return folder, lines
 
 
@@ -92,24 +91,19 @@ def test_documented_program_without_torch_gives_the_exported_points(finished, fa
     np.testing.assert_allclose(np.loadtxt(ended.stdout.splitlines()), found["points"][0], atol=export.PARITY)
 
 
-@pytest.mark.parametrize("precision", ["float16", "int8"])
-def test_low_precision_is_smaller_and_moves_points_little(annotator, exported, finished, faces, tmp_path, precision):
+def test_float16_is_smaller_and_moves_points_little(annotator, exported, finished, faces, tmp_path):
     root, before = finished / "photos", ask(exported[0], ["locator"], finished / "photos", faces)[0]
-    if precision == "float16":
-        graphs, geometry = build_graphs(annotator, "ensemble", None)
-        export.to_float16(graphs["locator"].module)
-        export.write_onnx(tmp_path / "locator.onnx", graphs["locator"], geometry, {})
-    else:
-        shutil.copy(exported[0] / "locator.onnx", tmp_path)
-        export.to_int8(tmp_path / "locator.onnx", {name: before[name] for name in ("box_crops", "box_affines")})
+    graphs, geometry = build_graphs(annotator, "ensemble", None)
+    export.to_float16(graphs["locator"].module)
+    export.write_onnx(tmp_path / "locator.onnx", graphs["locator"], geometry, {})
     after, _ = ask(tmp_path, ["locator"], root, faces)
     assert (tmp_path / "locator.onnx").stat().st_size < 0.8 * (exported[0] / "locator.onnx").stat().st_size
     moved = np.linalg.norm(after["points"] - before["points"], axis=-1)
     assert moved.max() > 0 and np.median(moved) < np.ptp(before["points"], axis=1).mean() / 20
-    if precision == "float16":  # geometry that was rounded to float16 would differ by more
-        places = np.einsum("nij,nkj->nki", after["upright_affines"][:, :, :2], after["points"])
-        centre = (places + after["upright_affines"][:, None, :, 2]).mean(1)
-        np.testing.assert_allclose(centre, centre[:1].repeat(len(faces), 0), atol=1e-2)
+    places = np.einsum("nij,nkj->nki", after["upright_affines"][:, :, :2], after["points"])
+    centre = (places + after["upright_affines"][:, None, :, 2]).mean(1)
+    # geometry that was rounded to float16 would differ by more
+    np.testing.assert_allclose(centre, centre[:1].repeat(len(faces), 0), atol=1e-2)
 
 
 def test_locator_places_upright_crops_as_align_does(annotator):
@@ -160,15 +154,14 @@ def test_write_export_points_that_differ_are_refused_and_nothing_is_written(
     monkeypatch.setattr(type(annotator), "predict", lambda self, root, faces: Predictions(
         face=np.arange(len(faces)), points=np.zeros((len(faces), 68, 2)), spread=np.zeros((len(faces), 68))))
     with pytest.raises(UserError, match=r"export: not written, the points should lie within 0.05 px"):
-        write_export(tmp_path / "export", annotator, "ensemble", root=finished / "photos", faces=faces,
-                     calibration=faces, **EXPORTED)
+        write_export(tmp_path / "export", annotator, root=finished / "photos", faces=faces, **EXPORTED)
     assert not list(tmp_path.iterdir())
 
 
 def test_write_export_over_something_else_or_without_onnx_is_refused(annotator, faces, tmp_path, monkeypatch):
     def refused(folder):
         with pytest.raises(UserError) as caught:
-            write_export(folder, annotator, "ensemble", root=tmp_path, faces=faces, calibration=faces)
+            write_export(folder, annotator, root=tmp_path, faces=faces)
         return str(caught.value)
 
     (tmp_path / "mine").write_text("x")
