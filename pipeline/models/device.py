@@ -89,4 +89,4 @@ def _has_bfloat16(device: torch.device) -> bool:
 def to_images(crops: np.ndarray) -> Tensor:
     """(B, S, S[, C]) uint8 → (B, C, S, S) uint8."""
     crops = crops[..., None] if crops.ndim == 3 else crops
-    return torch.from_numpy(np.ascontiguousarray(crops.transpose(0, 3, 1, 2)))
+    return torch.from_numpy(np.array(crops.transpose(0, 3, 1, 2), order="C"))  # a copy, as a mapped file is read-only

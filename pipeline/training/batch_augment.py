@@ -119,9 +119,10 @@ class BatchAugment:
         weights = np.exp(-0.5 * np.square(reach / spread)) * (np.abs(reach) <= np.floor(3.5 * spread))
         kernel = _send(weights / weights.sum(1, keepdims=True), images)
         kernel = kernel.repeat_interleave(images.shape[1], 0)[:, None, None]
-        chosen = F.pad(images[rows].flatten(0, 1)[None], (TAPS,) * 4, mode="reflect")  # 1 BC s s
+        index = torch.from_numpy(rows).to(images.device, non_blocking=True)
+        chosen = F.pad(images[index].flatten(0, 1)[None], (TAPS,) * 4, mode="reflect")  # 1 BC s s
         chosen = F.conv2d(F.conv2d(chosen, kernel, groups=len(kernel)), kernel.mT, groups=len(kernel))
-        images[rows] = chosen.view(len(rows), *images.shape[1:])
+        images[index] = chosen.view(len(rows), *images.shape[1:])
         return images
 
     def _add_noise(self, images: Tensor, draw: Draw) -> Tensor:
@@ -133,9 +134,18 @@ class BatchAugment:
         return images
 
     def _cut_out(self, images: Tensor, draw: Draw) -> Tensor:
-        for row, hole in np.argwhere(draw.holes[..., 2] > 0):
-            left, top, right, bottom = draw.holes[row, hole].astype(int)
-            images[row, :, top:bottom, left:right] = _send(draw.fill[row, hole], images)[:, None, None]
+        rows = np.flatnonzero(draw.holes[..., 2].any(1))
+        if not len(rows):
+            return images
+        index = torch.from_numpy(rows).to(images.device, non_blocking=True)
+        left, top, right, bottom = _send(draw.holes[rows], images)[..., None, None, None].unbind(2)  # R H 1 1 1
+        position = torch.arange(self.size, device=images.device)
+        inside = (position >= left) & (position < right)  # R H 1 1 s
+        inside = inside & (position[:, None] >= top) & (position[:, None] < bottom)  # R H 1 s s
+        fill, chosen = _send(draw.fill[rows], images)[..., None, None], images[index]
+        for hole in range(HOLES):
+            chosen = torch.where(inside[:, hole], fill[:, hole], chosen)
+        images[index] = chosen
         return images
 
 

@@ -1,8 +1,10 @@
 """Training loop, resumable after any whole epoch."""
 
 import time
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -25,11 +27,13 @@ from pipeline.models.backbone import KeypointNetwork
 from pipeline.models.checkpoint import ResumeState
 from pipeline.models.device import Runtime, to_images
 from pipeline.models.losses import Loss
+from pipeline.training.cuda_graph import GraphedStep
 from pipeline.training.distributed import SINGLE, Distributed
 from pipeline.training.loader import Batch, Batches, EpochSampler, train_loader
 from pipeline.training.settings import Schedule
 
 VALIDATION = ("val_loss", "val_mae", "val_nme")
+SAVING = 0.05  # largest share of the time that is spent on saving the state, which for a GPU takes as long as an epoch
 
 
 @dataclass(kw_only=True)
@@ -52,12 +56,16 @@ class Trainer:
         device, schedule = self.runtime.device.type, self.schedule
         self.network = self.distributed.sync_batch_norm(self.runtime.place(self.network))
         self.average = ModelEmaV3(self.network, decay=schedule.ema_decay, use_warmup=True)
+        self.scaler = torch.amp.GradScaler(device, enabled=self.runtime.dtype == torch.float16)
+        self.graphed = device == "cuda" and self.distributed.world_size == 1 and not self.scaler.is_enabled()
         fused = device in ("cpu", "cuda")
         options: dict[str, Any] = {"fused": fused} if schedule.optimizer == "adamw" else {"nesterov": True}
         self.optimizer = create_optimizer_v2(
-            self.network, schedule.optimizer, lr=schedule.lr, weight_decay=schedule.weight_decay, **options
+            self.network, schedule.optimizer, lr=schedule.lr, weight_decay=schedule.weight_decay,
+            **options, **{"capturable": True} if self.graphed else {},
         )
-        self.scaler = torch.amp.GradScaler(device, enabled=self.runtime.dtype == torch.float16)
+        self.lr = torch.tensor(schedule.lr, device=self.runtime.device)  # what a graph reads
+        self.step: Callable[[Batch], Tensor] | None = None
         self.parts = {"network": self.network, "average": self.average.module, "optimizer": self.optimizer,
                       "scaler": self.scaler}
 
@@ -72,12 +80,12 @@ class Trainer:
             and as the NME of a skeleton without eyes.
 
         Raises:
-            UserError: a loss is not finite; the state of the last epoch before is kept.
+            UserError: a loss is not finite; the last saved state is kept.
         """
         epochs, faces = self.schedule.epochs, min(self.schedule.batch_size, len(train_rows))
         loader = train_loader(batches, train_rows, batch_size=faces, seed=self.seed, workers=self.runtime.workers,
                               distributed=self.distributed)
-        history = self._resume(resume)
+        history, next_save = self._resume(resume), 0.0
         for epoch in range(len(history), epochs):
             if _stalled(history, self.schedule.patience):
                 break
@@ -88,11 +96,13 @@ class Trainer:
             scores = self.evaluate(val_rows) if due else dict.fromkeys(VALIDATION, np.nan)
             if due and not np.isfinite(scores["val_loss"]):
                 raise _diverged(self.label, f"validation loss is {scores['val_loss']} after epoch {epoch + 1}")
-            row = {"epoch": epoch + 1, "lr": self.optimizer.param_groups[0]["lr"], "train_loss": train_loss, **scores,
+            row = {"epoch": epoch + 1, "lr": float(self.optimizer.param_groups[0]["lr"]), "train_loss": train_loss, **scores,
                    "seconds": seconds, "images_per_second": len(loader) * faces / seconds}
             history.append(self.distributed.broadcast(row))
             if self.distributed.is_main:
-                resume.save({name: part.state_dict() for name, part in self.parts.items()} | {"history": history})
+                if (start := time.perf_counter()) > next_save:
+                    resume.save({name: part.state_dict() for name, part in self.parts.items()} | {"history": history})
+                    next_save = time.perf_counter() + (time.perf_counter() - start) / SAVING
                 tqdm.write(describe(self.label, row))
         return self.average.module, history
 
@@ -101,23 +111,20 @@ class Trainer:
         torch.manual_seed(self.seed * 10_007 + epoch + 1_000_003 * self.distributed.rank)  # for dropout
         cast(EpochSampler, loader.sampler).epoch = epoch
         self.network.set_training(freeze_backbone=epoch < self.schedule.freeze_epochs)
-        network, losses = self.distributed.data_parallel(self.network), []
-        phase = self.schedule.phase(epoch)
+        phase, losses = self.schedule.phase(epoch), []
+        if self.step is None or epoch == phase.start:  # the phases train different weights
+            step = partial(self.train_step, self.distributed.data_parallel(self.network))
+            self.step = GraphedStep(step) if self.graphed else step
         scheduler = build_scheduler(self.optimizer, self.schedule, epochs=len(phase), steps=len(loader))
         title = f"{self.label} epoch {epoch + 1}/{self.schedule.epochs}"
         for step, batch in enumerate(tqdm(loader, title, leave=False, disable=not self.distributed.is_main)):
             update = epoch * len(loader) + step
             scheduler.step_update(update - phase.start * len(loader))
-            value = self.batch_loss(network, batch)
-            self.scaler.scale(value).backward()
-            if self.schedule.grad_clip is not None:
-                self.scaler.unscale_(self.optimizer)
-                _clip(self.network, self.schedule.grad_clip)
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-            self.optimizer.zero_grad(set_to_none=True)
+            if self.graphed:
+                for group in self.optimizer.param_groups:  # of one rate, which the scheduler has set to a number
+                    group["lr"] = self.lr.fill_(group["lr"])
+            losses.append(self.step(batch))
             self.average.update(self.network, step=update)
-            losses.append(value.detach())
         found = self.distributed.all_reduce_mean(torch.stack(losses)).cpu()  # once an epoch, a GPU is not waited for
         if not found.isfinite().all():
             step = int((~found.isfinite()).nonzero()[0])
@@ -125,6 +132,18 @@ class Trainer:
             raise _diverged(self.label, f"loss is {found[step]:g} in epoch {epoch + 1}, step {step + 1}, of faces "
                                         f"{', '.join(map(str, rows))}")
         return found.mean().item()
+
+    def train_step(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Update the weights by one batch and return its loss."""
+        value = self.batch_loss(network, batch)
+        self.scaler.scale(value).backward()
+        if self.schedule.grad_clip is not None:
+            self.scaler.unscale_(self.optimizer)
+            _clip(self.network, self.schedule.grad_clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return value.detach()
 
     def batch_loss(self, network: nn.Module, batch: Batch) -> Tensor:
         """Compute the loss of one batch in float32; targets are encoded on the device."""
@@ -193,8 +212,8 @@ def describe(label: str, row: dict) -> str:
 
 
 def _diverged(label: str, what: str) -> UserError:
-    return UserError(f"{label}: {what}; lower the model's lr, set its grad_clip or look at these faces (the state "
-                     "before this epoch is kept)")
+    return UserError(f"{label}: {what}; lower the model's lr, set its grad_clip or look at these faces (the last "
+                     "saved state is kept)")
 
 
 def _stalled(history: list[dict], patience: int | None) -> bool:

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from itertools import combinations
+from time import sleep
 
 import numpy as np
 import pytest
@@ -33,9 +34,9 @@ AUGMENT = {"rotate": 30.0, "scale": 0.2, "shift": 0.05, "flip": 0.5, "brightness
 FLOAT32 = Runtime(device=torch.device("cpu"), dtype=torch.float32)
 
 
-def batches_of(store, backend="auto", **changes):
+def batches_of(store, backend="auto", device=FLOAT32.device, **changes):
     augmentation = Augmentation(backend=backend, **AUGMENT | changes)
-    return make_batches(store, augmentation, POINTS.flip, FLOAT32.device)
+    return make_batches(store, augmentation, POINTS.flip, device)
 
 
 def trainer_of(store, *, seed=0, runtime=FLOAT32, loss=("smooth_l1", 0.05), validate_every=1, **schedule):
@@ -90,6 +91,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize("settings", [{"freeze_epochs": 0}, {"freeze_epochs": 2}, {"optimizer": "muon"}])
 def test_training_interrupted_and_resumed_equals_uninterrupted(store, tmp_path, monkeypatch, settings):
     """Killed in the third epoch, where the rate starts anew; the epochs before it are kept."""
+    monkeypatch.setattr(engine, "SAVING", np.inf)
     uninterrupted, history = train(store, ResumeState(tmp_path, "a"), **settings)
     steps, real = [], Trainer.batch_loss
 
@@ -107,6 +109,34 @@ def test_training_interrupted_and_resumed_equals_uninterrupted(store, tmp_path, 
     assert len(steps) == 6 + 4  # not those of the first two epochs again
     assert same(uninterrupted, resumed)
     assert results(history) == results(again)
+
+
+def test_state_is_saved_seldom_where_that_takes_long(store, tmp_path, monkeypatch):
+    resume = ResumeState(tmp_path, "a")
+    monkeypatch.setattr(resume, "save", lambda state: saved.append(len(state["history"])) or sleep(0.2))
+    saved = []
+    train(store, resume)
+    assert saved == [1]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("settings", [{"optimizer": "adamw"}, {"optimizer": "muon"},
+                                      {"optimizer": "muon", "freeze_epochs": 3}])
+def test_cuda_graph_trains_as_kernel_by_kernel(store, tmp_path, settings):
+    """Over the warm-up of the rate, and again where the phases change; sums on a GPU differ in the last digits."""
+    found = []
+    for graphed in (True, False):
+        trainer = trainer_of(store, runtime=replace(FLOAT32, device=torch.device("cuda")), epochs=6, **settings)
+        assert trainer.graphed
+        trainer.graphed = graphed
+        batches = batches_of(store, device=torch.device("cuda"))
+        network, history = trainer.fit(batches, np.arange(16), np.arange(16, 24), ResumeState(tmp_path, str(graphed)))
+        assert (getattr(trainer.step, "graph", None) is not None) == graphed
+        found.append((network.state_dict(), results(history)))
+    (weights, rows), (like, rows_like) = found
+    np.testing.assert_allclose(rows, rows_like, rtol=0.02)
+    for name, value in weights.items():
+        torch.testing.assert_close(value, like[name], rtol=0.02, atol=0.01)
 
 
 # Shares of the highest rate, two steps an epoch. A cosine of n steps is (1 + cos(π·t/n)) / 2 at step t; a warm-up of
