@@ -29,6 +29,7 @@ from pipeline.common.types import (
     MAX_POINTS,
     Channels,
     Count,
+    Device,
     Few,
     Folder,
     InFolder,
@@ -57,6 +58,8 @@ def _different(numbers: list[int]) -> list[int]:
 
 Different = AfterValidator(_different)
 MAX_BYTES = 1 << 20
+PHRASES = [("^Value error, ", ""), ("^(Input|List|String|Dictionary) should", "must"), (" after validation", ""),
+           ("valid dictionary( or instance of .*)?", "mapping")]  # pydantic's, and ours
 SHORT = Repr()  # of values in messages: aliases can make a small file print for ever
 SHORT.maxlevel, SHORT.maxlist, SHORT.maxdict, SHORT.maxstring, SHORT.maxother = 2, 20, 20, 200, 200
 
@@ -166,7 +169,7 @@ class Train(Section):
 
     models: Annotated[list[Slug], Field(min_length=1)]
     seed: Seed
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+    device: Device
     precision: Literal["auto", "float32", "bfloat16", "float16"]
     workers: NotNegativeInteger
     threads: NotNegativeInteger
@@ -413,5 +416,7 @@ def _message(type: str, loc: tuple, input: object, msg: str, **_: object) -> str
         return f"{key}: unknown key (its value: {SHORT.repr(input)}); remove it or fix its spelling"
     if type == "missing":
         return f"{key}: missing; see presets/sample.yaml for every key"
+    for phrase, ours in PHRASES:
+        msg = re.sub(phrase, ours, msg)
     value = "" if isinstance(input, dict | BaseModel) else f" is {SHORT.repr(input)}:"
-    return f"{key}{value} {msg[0].lower()}{msg[1:]}"
+    return f"{key}{value} {msg}".strip()

@@ -10,6 +10,8 @@ import click
 
 from stages.cli import Command
 
+CAUSE = r"error: |[\w.]+(Error|Exception)\b"  # start of our own message, or of the last line of a traceback
+
 
 @click.command(cls=Command)
 @click.option("--jobs", type=click.IntRange(1),
@@ -54,7 +56,7 @@ def main(jobs: int | None, gpus: str, backend: str, address: str | None) -> None
         failed = sorted((end for end in outcomes if end.exit_code), key=lambda end: end.item.name)
         if failed:
             raise UserError(*[f"{end.item.name}: exit code {end.exit_code}; see {end.item.log}: "
-                              f"{last_line(end.item.log, 'error:') or last_line(end.item.log)}" for end in failed])
+                              f"{last_line(end.item.log, CAUSE) or last_line(end.item.log)}" for end in failed])
     _dvc("repro")
 
 

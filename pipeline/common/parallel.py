@@ -88,14 +88,14 @@ def environment() -> dict[str, str]:
     return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
-def last_line(log: Path, start: str = "") -> str:
-    """Return the last line of a log that begins with `start` and is not blank; a bar ends its with carriage returns."""
+def last_line(log: Path, pattern: str = "") -> str:
+    """Return the last line of a log that matches and is not blank; a bar ends its with carriage returns."""
     if not log.is_file():
         return ""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 4096))
         lines = re.split(r"[\r\n]", file.read().decode(errors="replace"))
-    return next((line.strip() for line in reversed(lines) if line.strip() and line.startswith(start)), "")
+    return next((line.strip() for line in reversed(lines) if line.strip() and re.match(pattern, line)), "")
 
 
 def _run(item: Item, folder: Path, slots: Queue | None, owner: tuple[str, str, str]) -> Outcome:

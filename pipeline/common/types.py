@@ -3,6 +3,7 @@
 Pydantic checks them where params.yaml is read: ranges, no silent conversion of types, no unknown keys.
 """
 
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator, ConfigDict, Field, Strict
@@ -18,6 +19,16 @@ def _below(path: str) -> str:
     if path.startswith("/") or not path.isprintable() or {"", ".", ".."} & set(path.split("/")):
         raise ValueError("not a folder below data.root, written relative to it, as in `images/train`")
     return path
+
+
+def _shaped(pattern: str, name: str) -> AfterValidator:
+    """Check that a string is a `name`, which is what `pattern` matches."""
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"must be {name}")
+        return value
+
+    return AfterValidator(check)
 
 
 MAX_POINTS = 2_000  # of a face; more are a mistake, and would only fill the memory
@@ -39,7 +50,8 @@ Share = Annotated[Number, Field(ge=0, le=1)]
 ShareBelowOne = Annotated[Number, Field(ge=0, lt=1)]
 
 # DVC puts these into paths and commands: it removes an output before its stage runs, and a shell runs the command.
-Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+Slug = Annotated[str, _shaped(r"[a-z0-9][a-z0-9_]*", "of small letters, digits and _")]
 Folder = Annotated[str, AfterValidator(_local)]  # that is only read
 InFolder = Annotated[str, AfterValidator(_below)]  # in the folder of the data
-OutputFile = Annotated[str, Field(pattern=r"^(\w[\w.-]*/)*\w[\w.-]*\.csv$")]  # below the project
+OutputFile = Annotated[str, _shaped(r"(\w[\w.-]*/)*\w[\w.-]*\.csv", "a .csv file below this folder")]
+Device = Annotated[str, _shaped(r"auto|cpu|mps|cuda(:\d+)?", "auto, cpu, mps, cuda or one GPU, as cuda:1")]

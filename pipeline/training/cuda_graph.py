@@ -31,7 +31,8 @@ class GraphedStep:
             torch.cuda.current_stream().wait_stream(self.stream)
             return loss
         if self.graph is None:
-            self.batch = tuple(part.cuda(non_blocking=True).clone() for part in batch)
+            images, points, masks = (part.cuda(non_blocking=True).clone() for part in batch)
+            self.batch = images, points, masks
             self.graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self.graph, stream=self.stream):
                 self.loss = self.step(self.batch)

@@ -62,10 +62,11 @@ class Trainer:
         options: dict[str, Any] = {"fused": fused} if schedule.optimizer == "adamw" else {"nesterov": True}
         self.optimizer = create_optimizer_v2(
             self.network, schedule.optimizer, lr=schedule.lr, weight_decay=schedule.weight_decay,
-            **options, **{"capturable": True} if self.graphed else {},
+            capturable=self.graphed, **options,
         )
         self.lr = torch.tensor(schedule.lr, device=self.runtime.device)  # what a graph reads
         self.step: Callable[[Batch], Tensor] | None = None
+        self.saved = 0  # epochs
         self.parts = {"network": self.network, "average": self.average.module, "optimizer": self.optimizer,
                       "scaler": self.scaler}
 
@@ -96,13 +97,13 @@ class Trainer:
             scores = self.evaluate(val_rows) if due else dict.fromkeys(VALIDATION, np.nan)
             if due and not np.isfinite(scores["val_loss"]):
                 raise _diverged(self.label, f"validation loss is {scores['val_loss']} after epoch {epoch + 1}")
-            row = {"epoch": epoch + 1, "lr": float(self.optimizer.param_groups[0]["lr"]), "train_loss": train_loss, **scores,
-                   "seconds": seconds, "images_per_second": len(loader) * faces / seconds}
+            row = {"epoch": epoch + 1, "lr": float(self.optimizer.param_groups[0]["lr"]), "train_loss": train_loss,
+                   **scores, "seconds": seconds, "images_per_second": len(loader) * faces / seconds}
             history.append(self.distributed.broadcast(row))
             if self.distributed.is_main:
                 if (start := time.perf_counter()) > next_save:
                     resume.save({name: part.state_dict() for name, part in self.parts.items()} | {"history": history})
-                    next_save = time.perf_counter() + (time.perf_counter() - start) / SAVING
+                    self.saved, next_save = epoch + 1, time.perf_counter() + (time.perf_counter() - start) / SAVING
                 tqdm.write(describe(self.label, row))
         return self.average.module, history
 
@@ -113,8 +114,8 @@ class Trainer:
         self.network.set_training(freeze_backbone=epoch < self.schedule.freeze_epochs)
         phase, losses = self.schedule.phase(epoch), []
         if self.step is None or epoch == phase.start:  # the phases train different weights
-            step = partial(self.train_step, self.distributed.data_parallel(self.network))
-            self.step = GraphedStep(step) if self.graphed else step
+            alone = partial(self.train_step, self.distributed.data_parallel(self.network))
+            self.step = GraphedStep(alone) if self.graphed else alone
         scheduler = build_scheduler(self.optimizer, self.schedule, epochs=len(phase), steps=len(loader))
         title = f"{self.label} epoch {epoch + 1}/{self.schedule.epochs}"
         for step, batch in enumerate(tqdm(loader, title, leave=False, disable=not self.distributed.is_main)):
@@ -187,7 +188,8 @@ class Trainer:
                 part.load_state_dict(start[name])
             resume.set_aside(error)
             return []
-        tqdm.write(f"going on after epoch {len(state['history'])}")
+        self.saved = len(state["history"])
+        tqdm.write(f"going on after epoch {self.saved}")
         return state["history"]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from tqdm import tqdm
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import exclusive, write_text
@@ -60,7 +61,12 @@ def train_fold(
             runtime=runtime, seed=seed, validate_every=recipe.validate_every, eyes=skeleton.eyes, label=label,
             distributed=distributed,
         )
-        network, history = trainer.fit(batches, train_rows, val_rows, resume)
+        try:
+            network, history = trainer.fit(batches, train_rows, val_rows, resume)
+        except KeyboardInterrupt:
+            if distributed.is_main:
+                tqdm.write(f"{label}: stopped; the same command goes on from epoch {trainer.saved + 1}")
+            raise
         if distributed.is_main:
             save_model(out, network, description)
             write_text(out / "history.csv", pd.DataFrame(history).to_csv(index=False))

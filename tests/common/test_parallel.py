@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 
 from pipeline.common.errors import UserError
 from pipeline.common.parallel import Item, last_line, run_all
+from stages.parallel import CAUSE
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow  # whole runs of DVC, Ray and Dask
@@ -51,6 +52,15 @@ def test_run_all_with_a_failing_item_runs_the_others(items, capsys):
     assert "a: FAILED with exit code 3 after" in printed and "b: done after" in printed and "c: done" in printed
     assert last_line(Path("logs/b.log")) == "working on b"
     assert last_line(Path("logs/none.log")) == ""
+
+
+def test_last_line_of_a_failed_stage_is_its_own_and_not_of_dvc_or_a_bar(tmp_path):
+    log = tmp_path / "a.log"
+    log.write_text("epoch 1\r  0%|   | 0/3\rTraceback\n  File x\ntorch.OutOfMemoryError: CUDA out of memory\n"
+                   "\r 33%|#  | 1/3\rERROR: failed to reproduce 'train@a': exited with 1\n")
+    assert last_line(log, CAUSE) == "torch.OutOfMemoryError: CUDA out of memory"
+    log.write_text("error: lr: too high\nERROR: failed to reproduce 'train@a': exited with 1\n")
+    assert last_line(log, CAUSE) == "error: lr: too high"
 
 
 def test_run_all_with_gpus_gives_each_no_more_than_its_slots(items):

@@ -134,6 +134,23 @@ def test_train_fold_resume_state_is_of_every_file_that_it_reads(paths: Paths, mo
     assert start(paths, monkeypatch)[2] != key
 
 
+def test_train_fold_stopped_by_ctrl_c_says_where_it_goes_on(paths: Paths, monkeypatch, capsys) -> None:
+    real = Trainer.train_one_epoch
+
+    def stop_in_second(trainer: Trainer, loader: object, epoch: int) -> float:
+        if epoch == 1:
+            raise KeyboardInterrupt
+        return real(trainer, loader, epoch)
+
+    monkeypatch.setattr(Trainer, "train_one_epoch", stop_in_second)
+    with pytest.raises(KeyboardInterrupt):
+        train_nose(paths, epochs=3)
+    assert "nose-1: stopped; the same command goes on from epoch 2" in capsys.readouterr().out
+    monkeypatch.undo()
+    train_nose(paths, epochs=3)
+    assert "going on after epoch 1" in capsys.readouterr().out
+
+
 def test_train_fold_twice_at_once_refuses_the_second(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     def second(*args: object) -> None:
         with pytest.raises(UserError, match="nose/fold1: another training of this fold runs; wait"):
