@@ -14,7 +14,14 @@ def main(params_path: Path) -> None:
     """Write metrics.json and reports/curves.csv, and print the tables."""
     from pipeline.common.files import write_text
     from pipeline.evaluation.intervals import describe_coverage, measure_coverage
-    from pipeline.evaluation.results import build_metrics, format_members, format_scores, load_history, load_results
+    from pipeline.evaluation.results import (
+        build_metrics,
+        format_members,
+        format_scores,
+        load_history,
+        load_results,
+        name_unlearnt,
+    )
     from pipeline.inference.predictions import Predictions
     from pipeline.params import load_params
 
@@ -28,7 +35,7 @@ def main(params_path: Path) -> None:
     write_text(paths.reports / "curves.csv", load_history(paths, *names).to_csv(index=False))
     write_text(Path("metrics.json"), json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     parts = [format_scores(metrics, params.split.folds), format_members(metrics["pairs"]),
-             describe_coverage(metrics["intervals"])]
+             describe_coverage(metrics["intervals"]), name_unlearnt(metrics)]
     click.echo("\n\n".join(part for part in parts if part))
 
 

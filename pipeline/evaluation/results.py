@@ -139,6 +139,13 @@ def format_scores(metrics: dict, folds: Sequence[int], style: Style = "text") ->
     return "\n\n".join(found)
 
 
+def name_unlearnt(metrics: dict) -> str:
+    """Name the models that are no better than the mean shape, out of fold; "" where there are none."""
+    limit = metrics["baseline"]["mae"]
+    found = [f"{name} ({scores['mae']:.3f} px)" for name, scores in metrics["models"].items() if scores["mae"] >= limit]
+    return f"no better than the mean shape ({limit:.3f} px): {', '.join(found)}; not trained enough?" if found else ""
+
+
 def load_history(paths: Paths, models: Sequence[str], folds: Sequence[int]) -> pd.DataFrame:
     """Read the training curves of the named models and folds, one row an epoch; a UserError names each bad file.
 

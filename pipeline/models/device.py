@@ -65,9 +65,10 @@ def make_runtime(device: str, precision: str, threads: int = 0, workers: int = 0
 
 
 def _local_device(device: torch.device) -> torch.device:
-    """Choose this process's GPU where `torchrun` has started several."""
+    """Choose this process's GPU where `torchrun` has started several; make a GPU with a number torch's current one."""
     if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
     return device
 

@@ -16,7 +16,14 @@ from pipeline.data.annotations import BOX
 from pipeline.data.crops import AFFINE
 from pipeline.data.store import CropStore
 from pipeline.evaluation.report import Member, Run, write_report
-from pipeline.evaluation.results import Results, build_metrics, format_scores, load_history, load_results
+from pipeline.evaluation.results import (
+    Results,
+    build_metrics,
+    format_scores,
+    load_history,
+    load_results,
+    name_unlearnt,
+)
 from pipeline.evaluation.submission import write
 from pipeline.inference.ensemble import ensemble_files
 from pipeline.inference.predictions import Predictions
@@ -193,6 +200,12 @@ def test_write_report_holds_every_picture_and_table(run: Path) -> None:
     assert data["faces"]["error"] == pytest.approx([0, 0, 10 * 2**0.5, 10 * 2**0.5, 30 * 2**0.5], abs=1e-3)
     assert data["faces"]["suspect"] == [None] * 5 and list(data["layers"]) == ["truth", "ensemble", "a", "b"]
     assert data["root"] is None  # there is no data/x.jpg
+
+
+def test_models_no_better_than_the_mean_shape_are_named() -> None:
+    metrics = {"baseline": {"mae": 8.0}, "models": {"good": {"mae": 1.6}, "bad": {"mae": 8.0}, "worse": {"mae": 21.5}}}
+    assert name_unlearnt(metrics).startswith("no better than the mean shape (8.000 px): bad (8.000 px), worse (21.500")
+    assert name_unlearnt(metrics | {"models": {"good": {"mae": 1.6}}}) == ""
 
 
 def test_write_report_without_test_faces_omits_them(run: Path) -> None:
