@@ -141,3 +141,12 @@ def test_load_model_other_json_is_an_error(tmp_path, text):
     (tmp_path / "model.json").write_text(text, errors="surrogateescape")
     with pytest.raises(UserError, match="train it again"):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize(("key", "value"), [("channels", 4), ("channels", 0), ("num_points", 2001), ("size", 1025)])
+def test_load_model_of_an_impossible_size_is_refused(tmp_path, key, value):
+    network, _ = build_model(**DESCRIPTION)
+    save_model(tmp_path, network, DESCRIPTION)
+    (tmp_path / "model.json").write_text(json.dumps(DESCRIPTION | {key: value}))
+    with pytest.raises(UserError, match=f"another version \\({key} {value}\\); train it again"):
+        load_model(tmp_path)

@@ -111,12 +111,12 @@ def test_training_interrupted_and_resumed_equals_uninterrupted(store, tmp_path, 
     assert results(history) == results(again)
 
 
-def test_state_is_saved_seldom_where_that_takes_long(store, tmp_path, monkeypatch):
-    resume = ResumeState(tmp_path, "a")
-    monkeypatch.setattr(resume, "save", lambda state: saved.append(len(state["history"])) or sleep(0.2))
-    saved = []
+@pytest.mark.parametrize(("seconds", "epochs"), [(0.0, [1, 2, 3, 4]), (0.2, [1])])
+def test_state_is_saved_seldom_where_that_takes_long(store, tmp_path, monkeypatch, seconds, epochs):
+    resume, saved = ResumeState(tmp_path, "a"), []
+    monkeypatch.setattr(resume, "save", lambda state: saved.append(len(state["history"])) or sleep(seconds))
     train(store, resume)
-    assert saved == [1]
+    assert saved == epochs
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
