@@ -35,6 +35,7 @@ TESTS = {
     "pipeline/inference/ensemble.py": ["tests/inference/test_ensemble.py"],
     "pipeline/inference/shape.py": ["tests/inference/test_shape.py"],
     "pipeline/evaluation/intervals.py": ["tests/evaluation/test_intervals.py"],
+    "pipeline/inference/intervals.py": ["tests/evaluation/test_intervals.py"],
     "pipeline/evaluation/compare.py": ["tests/evaluation/test_compare.py"],
     "pipeline/evaluation/submission.py": ["tests/evaluation/test_submission.py"],
 }

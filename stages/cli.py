@@ -33,11 +33,18 @@ def crops_folder(params: "Params", model: str) -> Path:
 
 
 def trained_annotator(params: "Params", model: str | None = None, fold: int | None = None) -> "Annotator":
-    """Gather what is trained in this folder: the ensemble, or only one model or one fold of it."""
+    """Gather what is trained in this folder: the ensemble, or only one model or one fold of it.
+
+    There are intervals of the ensemble alone, where the train faces are at hand.
+    """
+    from dataclasses import replace
+
     from pipeline.data.align import load_reference
     from pipeline.data.store import CropStore
     from pipeline.inference.annotate import Annotator, Cascade, choose_members
     from pipeline.inference.boxes import are_whole_photos
+    from pipeline.inference.intervals import Intervals
+    from pipeline.inference.predictions import Predictions
     from pipeline.models.device import make_runtime
 
     if model is not None:
@@ -52,11 +59,16 @@ def trained_annotator(params: "Params", model: str | None = None, fold: int | No
             runs=[PATHS.run(align.locator[0], one) for one in params.split.folds],
             reference=load_reference(PATHS.aligned), geometry=params.aligned_crop(),
         )
-    train = PATHS.crops / "train"
+    train, intervals = None, None
+    if (PATHS.crops / "train" / "store.json").is_file():
+        train = CropStore.open(PATHS.crops / "train")
+    if train and model is None:  # they are those of the ensemble
+        oof = Predictions.load(PATHS.ensemble / "oof.npz").by_face()
+        intervals = replace(Intervals.fit(oof, train.truth, train.faces, params.submit.coverage), factor={})
     return Annotator(
         members=members, blend=blend, skeleton=params.data.skeleton, geometry=params.crop, cascade=cascade,
         runtime=make_runtime(params.train.device, params.train.precision), tta=params.predict,
-        whole_photos=(train / "store.json").is_file() and are_whole_photos(CropStore.open(train).faces),
+        intervals=intervals, whole_photos=train is not None and are_whole_photos(train.faces),
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from stages.cli import PATHS, Command, params_option, trained_annotator
+from stages.cli import Command, params_option, trained_annotator
 
 
 @click.command(cls=Command)
@@ -25,29 +25,19 @@ def main(
     ensemble.onnx (or MODEL.onnx) takes crops to points in image pixels; where it sees upright crops, locator.onnx
     places them. The files are compared with torch on 100 test faces. docs/export.md has a program that uses them.
     """
-    import numpy as np
-
     from pipeline.data.annotations import formats
-    from pipeline.data.store import CropStore
-    from pipeline.evaluation.intervals import Intervals
     from pipeline.inference.export import choose_faces, write_export
-    from pipeline.inference.predictions import Predictions
     from pipeline.models.device import make_runtime
     from pipeline.params import load_params
 
     params = load_params(params_path)
-    data, runtime, radius = params.data, make_runtime("cpu", "float32", params.train.threads), None
+    data, runtime = params.data, make_runtime("cpu", "float32", params.train.threads)
     annotator = replace(trained_annotator(params, model, fold), runtime=runtime)
     if not tta:
-        annotator = replace(annotator, tta=replace(annotator.tta, flip=False, shift_tta=False))
-    elif model is None:  # the intervals are those of the ensemble
-        train, oof = CropStore.open(PATHS.crops / "train"), Predictions.load(PATHS.ensemble / "oof.npz").by_face()
-        fitted = Intervals.fit(oof, train.truth, train.faces, params.submit.coverage)
-        radius = np.stack([fitted.base, fitted.slope, fitted.quantile])
+        annotator = replace(annotator, tta=replace(annotator.tta, flip=False, shift_tta=False), intervals=None)
     parts = formats.read_parts(Path(data.root), data.train, data.test, data.layout())
     faces = choose_faces(parts["test"] if len(parts["test"]) else parts["train"])
-    lines = write_export(out, annotator, root=Path(data.root), faces=faces, precision=precision, radius=radius,
-                         about=about)
+    lines = write_export(out, annotator, root=Path(data.root), faces=faces, precision=precision, about=about)
     click.echo("\n".join([f"{out}, {precision}:", *lines]))
 
 

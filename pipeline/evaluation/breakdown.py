@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from pipeline.evaluation.intervals import face_size
+from pipeline.inference.intervals import face_size
 from pipeline.keypoints import geometry
 from pipeline.keypoints.geometry import finite_mean
 from pipeline.keypoints.metrics import measurable, point_errors

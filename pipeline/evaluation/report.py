@@ -21,9 +21,10 @@ from pipeline.common.files import write_text
 from pipeline.common.tables import format_table
 from pipeline.data.store import CropStore
 from pipeline.evaluation import breakdown, gallery
-from pipeline.evaluation.intervals import calibration, face_size
+from pipeline.evaluation.intervals import calibration
 from pipeline.evaluation.results import BASELINE, ENSEMBLE, Results, format_members, format_scores
 from pipeline.evaluation.suspects import find_suspects, write_suspects
+from pipeline.inference.intervals import face_size
 from pipeline.inference.predictions import Predictions
 from pipeline.keypoints.geometry import finite_mean
 from pipeline.keypoints.metrics import face_mae

@@ -23,6 +23,7 @@ from pipeline.data.images import read_image
 from pipeline.data.store import CropStore
 from pipeline.inference.boxes import Boxes
 from pipeline.inference.ensemble import SHAPE, Blend, average_folds
+from pipeline.inference.intervals import Intervals, interval_lines
 from pipeline.inference.predict import load_predictor
 from pipeline.inference.predictions import Predictions
 from pipeline.inference.shape import ShapeCorrection
@@ -31,7 +32,7 @@ from pipeline.keypoints.skeleton import Skeleton, segments
 from pipeline.models.device import Runtime
 from pipeline.plots.faces import draw_image
 
-CSV, XML, JSON = "points.csv", "points.xml", "points.json"
+CSV, XML, JSON, INTERVALS = "points.csv", "points.xml", "points.json", "intervals.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,7 @@ class Annotator:
         geometry: of the crops around the boxes.
         whole_photos: whether the faces that they were trained on had no boxes; see `find_boxes`.
         cascade: None where no member sees upright crops.
+        intervals: of the points; None where they were not calibrated.
         runtime, tta: see `Predictor`.
     """
 
@@ -67,6 +69,7 @@ class Annotator:
     cascade: Cascade | None
     runtime: Runtime
     tta: TTA
+    intervals: Intervals | None = None
     whole_photos: bool = False
 
     def predict(self, root: Path, faces: Annotations) -> Predictions:
@@ -95,9 +98,9 @@ class Annotator:
 def annotate(out: Path, boxes: Boxes, annotator: Annotator) -> list[Path]:
     """Predict the points of every box; write `points.csv`, `points.xml`, `points.json` and a picture of each image.
 
-    The files name the images relative to the deepest folder that holds them all, so that each is read back with it as
-    the data folder; the picture of an image lies in `out` under this name, and `.png` after it where OpenCV writes no
-    images of its kind.
+    Where there are intervals, `intervals.csv` has the radius of each point. The files name the images relative to the
+    deepest folder that holds them all, so that each is read back with it as the data folder; the picture of an image
+    lies in `out` under this name, and `.png` after it where OpenCV writes no images of its kind.
 
     Returns the files, the pictures first. A UserError says that a model does not fit, or that an image cannot be named
     or would be overwritten.
@@ -111,17 +114,22 @@ def annotate(out: Path, boxes: Boxes, annotator: Annotator) -> list[Path]:
         raise UserError(*problems, *[f"{out}: is a file; --out is a folder"] * out.is_file())
     rows = [(names[image], *box) for image, part in boxes.items() for box in part]
     faces = tabulate([(number, *row, row[0]) for number, row in enumerate(rows)], None)
-    points, skeleton, sizes = annotator.predict(root, faces).points, annotator.skeleton, {}
+    found, skeleton, sizes = annotator.predict(root, faces), annotator.skeleton, {}
     for image, name in tqdm(names.items(), "draw", unit="photo"):
         own, pixels = (faces.faces.image == name).to_numpy(), read_image(image, "rgb")
         assert pixels is not None  # `find_boxes` has read it
         sizes[name] = pixels.shape[1], pixels.shape[0]
-        draw_image(pictures[image], pixels, boxes[image], points[own], skeleton)
-    write_text(out / CSV, to_csv(faces, points))
-    labelled = replace(faces, keypoints=points)
+        draw_image(pictures[image], pixels, boxes[image], found.points[own], skeleton)
+    write_text(out / CSV, to_csv(faces, found.points))
+    labelled = replace(faces, keypoints=found.points)
     dlib_xml.write(out / XML, labelled, f"images relative to {root}", sizes=sizes)
     coco.write(out / JSON, labelled, sizes=sizes, names=skeleton.names, lines=segments(skeleton))
-    return [*pictures.values(), out / CSV, out / XML, out / JSON]
+    files = [*pictures.values(), out / CSV, out / XML, out / JSON]
+    if annotator.intervals:
+        radii = annotator.intervals.radii(found, faces.faces)
+        write_text(out / INTERVALS, "".join(interval_lines(faces.faces, found, radii)))
+        files.append(out / INTERVALS)
+    return files
 
 
 def choose_members(

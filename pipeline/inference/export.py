@@ -69,14 +69,11 @@ class Graph:
         return (*parts, feeds["boxes"]) if self.boxes else parts
 
 
-def build_graphs(annotator: Annotator, name: str, radius: np.ndarray | None) -> tuple[dict[str, Graph], dict]:
+def build_graphs(annotator: Annotator, name: str) -> tuple[dict[str, Graph], dict]:
     """Build the modules, by the names of their files in the order in which they are asked.
 
-    Args:
-        radius: see `graph.Ensemble`.
-
-    Returns:
-        The modules, and the geometry of the crops by kind: whole stored crops, so that they are those of the pipeline.
+    Returns the modules, and the geometry of the crops by kind: whole stored crops, so that they are those of the
+    pipeline.
     """
     cascade = annotator.cascade
     geometry = {"box": annotator.geometry} | ({"upright": cascade.geometry} if cascade else {})
@@ -96,7 +93,7 @@ def build_graphs(annotator: Annotator, name: str, radius: np.ndarray | None) -> 
         locator = Locator(located, cascade.reference, geometry["upright"])
         graphs[LOCATOR] = Graph(module=locator, kinds=["box"], boxes=False,
                                 outputs=["points", "spread", "upright_affines"])
-    ensemble, has_radius = Ensemble(members, annotator.blend, radius), radius is not None
+    ensemble, has_radius = Ensemble(members, annotator.blend, annotator.intervals), annotator.intervals is not None
     graphs[name] = Graph(module=ensemble, kinds=ensemble.kinds, boxes=has_radius,
                          outputs=["points", "spread", *["radius"] * has_radius])
     return {stem: replace(graph, module=graph.module.eval()) for stem, graph in graphs.items()}, {
@@ -173,7 +170,7 @@ def ask(
 
 def write_export(
     folder: Path, annotator: Annotator, *, root: Path, faces: Annotations, precision: str = "float32",
-    radius: np.ndarray | None = None, about: str = "",
+    about: str = "",
 ) -> list[str]:
     """Write the files of an annotator, the last named `ensemble` or as its only model, and compare them with torch.
 
@@ -182,7 +179,7 @@ def write_export(
     Args:
         annotator: on the CPU, in float32.
         faces: of images in `root`, to compare on.
-        precision: one of PRECISIONS, of the networks up to their heads; radius: see `graph.Ensemble`.
+        precision: one of PRECISIONS, of the networks up to their heads.
         about: what people should know of the data and their licence.
 
     Returns:
@@ -198,10 +195,10 @@ def write_export(
     metadata = {"format": 1, "about": about, "precision": precision, "tta": tta, "skeleton": skeleton, **ABOUT,
                 "models": {model: [run.name for run in runs] for model, runs in annotator.members.items()}}
     name = "ensemble" if len(annotator.members) > 1 else next(iter(annotator.members))
-    graphs, geometry = build_graphs(annotator, name, radius)
+    graphs, geometry = build_graphs(annotator, name)
     written = graphs
     if precision == "float16":
-        written = build_graphs(annotator, name, radius)[0]
+        written = build_graphs(annotator, name)[0]
         for graph in written.values():
             to_float16(graph.module)
     with atomic_path(folder) as partial:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pipeline.common.errors import UserError
 from pipeline.data.crops import CropGeometry, store_size
 from pipeline.inference.ensemble import Blend
+from pipeline.inference.intervals import Intervals
 from pipeline.inference.predict import check_fit
 from pipeline.inference.tta import TTA
 from pipeline.keypoints.geometry import SMALLEST
@@ -105,14 +106,14 @@ class Ensemble(nn.Module):
         kinds: of the crops that the members see, "box" before "upright".
 
     Args:
-        radius: (3, K) base, slope and quantile of `Intervals`; None for no radii.
+        intervals: None for no radii.
     """
 
-    def __init__(self, members: Sequence[Member], blend: Blend, radius: np.ndarray | None) -> None:
+    def __init__(self, members: Sequence[Member], blend: Blend, intervals: Intervals | None) -> None:
         super().__init__()
         self.members, self.kinds = nn.ModuleList(members), sorted({member.kind for member in members})
         self.weights, self.corrected = blend.weights, blend.shape is not None
-        arrays = {"radius": radius}
+        arrays = {"radius": intervals and np.stack([intervals.base, intervals.slope, intervals.quantile])}
         arrays |= {"matrix": blend.shape.weights.T, "offset": blend.shape.offset} if blend.shape else {}
         for name, array in arrays.items():
             self.register_buffer(name, None if array is None else torch.tensor(array, dtype=torch.float32))

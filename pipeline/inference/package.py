@@ -1,12 +1,13 @@
 """Packages: all that annotating images takes of a finished run, in one folder of JSON and safetensors files.
 
-`keypoint-folds.json` has every value and a digest of the whole, `arrays.safetensors` the reference of the upright crops
-and the shape correction, `runs/MODEL/foldF` each network. No file names another: all paths follow from the checked
-names of models and folds. The digest finds damage; it is no signature.
+`keypoint-folds.json` has every value and a digest of the whole, `arrays.safetensors` the reference of the upright
+crops, the shape correction and the intervals, `runs/MODEL/foldF` each network, `README.md` what people should know. No
+file names another: all paths follow from the checked names of models and folds. The digest finds damage; it is no
+signature.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,10 +19,12 @@ from safetensors.numpy import load_file, save_file
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import atomic_path, write_text
+from pipeline.common.tables import count_of
 from pipeline.common.types import MAX_POINTS, Slug
 from pipeline.data.crops import CropGeometry
 from pipeline.inference.annotate import Annotator, Cascade
 from pipeline.inference.ensemble import Blend
+from pipeline.inference.intervals import Intervals
 from pipeline.inference.predict import check_fit
 from pipeline.inference.shape import ShapeCorrection
 from pipeline.inference.tta import TTA
@@ -29,7 +32,8 @@ from pipeline.keypoints.skeleton import Skeleton, make_skeleton
 from pipeline.models.checkpoint import fingerprint, load_model, save_model
 from pipeline.models.device import make_runtime
 
-MANIFEST, ARRAYS = "keypoint-folds.json", "arrays.safetensors"
+MANIFEST, ARRAYS, CARD = "keypoint-folds.json", "arrays.safetensors", "README.md"
+RADII = ("base", "slope", "quantile")  # of `Intervals`
 
 FoldNames = Annotated[list[Annotated[str, Field(pattern=r"^fold[0-9]+$")]], Field(min_length=1)]
 
@@ -64,12 +68,11 @@ class Upright(Part):
 class Manifest(Part):
     """An `Annotator`, but for its arrays and networks.
 
-    `weights` are those of the blend, `shape` is whether it has a correction. A device is "auto" but for the CPU, which
-    every machine has. `about` is for people.
+    `weights` are those of the blend, `shape` and `intervals` are whether there are any. A device is "auto" but for the
+    CPU, which every machine has.
     """
 
     format: Literal[1]
-    about: str
     skeleton: Points
     geometry: CropGeometry
     whole_photos: bool = False
@@ -77,6 +80,7 @@ class Manifest(Part):
     members: Annotated[dict[Slug, FoldNames], Field(min_length=1)]
     weights: list[float] | None
     shape: bool
+    intervals: bool
     device: Literal["auto", "cpu"]
     precision: Literal["auto", "float32", "bfloat16", "float16"]
     tta: TTA
@@ -85,21 +89,22 @@ class Manifest(Part):
         """List all files beside the manifest, relative to it."""
         asked = [*self.members.items(), *([(self.cascade.locator, self.cascade.folds)] if self.cascade else [])]
         runs = sorted({f"runs/{model}/{fold}" for model, folds in asked for fold in folds})
-        return [ARRAYS, *(f"{run}/model.{ending}" for run in runs for ending in ("json", "safetensors"))]
+        return [ARRAYS, CARD, *(f"{run}/model.{ending}" for run in runs for ending in ("json", "safetensors"))]
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """List the arrays and their shapes."""
         size = 2 * self.skeleton.points
         reference: dict[str, tuple[int, ...]] = {"reference": (self.skeleton.points, 2)} if self.cascade else {}
-        return reference | ({"weights": (size, size), "offset": (size,)} if self.shape else {})
+        shape: dict[str, tuple[int, ...]] = {"weights": (size, size), "offset": (size,)} if self.shape else {}
+        return reference | shape | dict.fromkeys(RADII if self.intervals else (), (self.skeleton.points,))
 
 
-def write_package(folder: Path, annotator: Annotator, device: str, precision: str, about: str) -> list[str]:
+def write_package(folder: Path, annotator: Annotator, device: str, precision: str, notes: Sequence[str]) -> list[str]:
     """Write an annotator; return the files. A package that is there is replaced.
 
     Args:
         device, precision: see `make_runtime`; "auto" is that of the machine that annotates, and so is any GPU.
-        about: what people should know of the data and their licence.
+        notes: what people should know, a paragraph each: scores, the data and their licence.
 
     Raises:
         UserError: `folder` is there and is no package; a network is missing or does not fit.
@@ -108,13 +113,14 @@ def write_package(folder: Path, annotator: Annotator, device: str, precision: st
     if folder.exists() and not (folder / MANIFEST).is_file():
         raise UserError(f"{folder}: is there and is no package; choose another --out")
     manifest = Manifest.model_validate({
-        "format": 1, "about": about,
+        "format": 1,
         "skeleton": describe_skeleton(annotator.skeleton), "geometry": asdict(annotator.geometry),
         "whole_photos": annotator.whole_photos,
         "cascade": cascade and {"models": list(cascade.models), "locator": cascade.locator,
                                 "folds": _names(cascade.runs), "geometry": asdict(cascade.geometry)},
         "members": {model: _names(runs) for model, runs in annotator.members.items()},
         "weights": None if blend.weights is None else blend.weights.tolist(), "shape": blend.shape is not None,
+        "intervals": annotator.intervals is not None,
         "device": "cpu" if device == "cpu" else "auto", "precision": precision, "tta": asdict(annotator.tta),
     })
     with atomic_path(folder.resolve()) as partial:
@@ -125,7 +131,9 @@ def write_package(folder: Path, annotator: Annotator, device: str, precision: st
             _copy_networks(cascade.runs, partial, annotator.geometry, manifest.skeleton.points)
         arrays = {"reference": cascade.reference} if cascade else {}
         arrays |= {"weights": blend.shape.weights, "offset": blend.shape.offset} if blend.shape else {}
+        arrays |= {name: getattr(annotator.intervals, name) for name in RADII if annotator.intervals}
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, partial / ARRAYS)
+        write_text(partial / CARD, _card(manifest, notes))
         contents = manifest.model_dump(mode="json")
         digest = _digest(contents, [partial / name for name in manifest.files()])
         write_text(partial / MANIFEST, json.dumps({"digest": digest, "contents": contents}, indent=1) + "\n")
@@ -153,11 +161,13 @@ def load_package(folder: Path) -> Annotator:
             reference=arrays["reference"], geometry=upright.geometry)
     if manifest.shape:
         shape = ShapeCorrection(weights=arrays["weights"], offset=arrays["offset"])
+    intervals = Intervals(**{name: arrays[name] for name in RADII}, factor={}) if manifest.intervals else None
     return Annotator(
         members={model: _runs(folder, model, folds) for model, folds in manifest.members.items()},
         blend=Blend(weights=None if manifest.weights is None else np.array(manifest.weights), shape=shape),
         skeleton=skeleton, geometry=manifest.geometry, cascade=cascade,
-        runtime=make_runtime(manifest.device, manifest.precision), tta=manifest.tta, whole_photos=manifest.whole_photos,
+        runtime=make_runtime(manifest.device, manifest.precision), tta=manifest.tta, intervals=intervals,
+        whole_photos=manifest.whole_photos,
     )
 
 
@@ -169,6 +179,17 @@ def describe_skeleton(skeleton: Skeleton) -> dict:
         "eyes": skeleton.eyes and list(skeleton.eyes), "edges": [list(edge) for edge in skeleton.edges],
         "regions": {region: list(run) for region, run in skeleton.regions.items()}, "names": list(skeleton.names),
     }
+
+
+def _card(manifest: Manifest, notes: Sequence[str]) -> str:
+    """What people should know, as Markdown."""
+    asked = dict(manifest.members) | ({manifest.cascade.locator: manifest.cascade.folds} if manifest.cascade else {})
+    networks = ", ".join(f"{model} ({count_of(len(folds), 'fold')})" for model, folds in asked.items())
+    return "\n\n".join([
+        f"# Facial keypoints: {manifest.skeleton.points} points, {manifest.skeleton.name}",
+        f"Networks: {networks}.", *notes,
+        "`python -m stages.annotate --from THIS_FOLDER photo.jpg` of keypoint-folds finds the points in any photo.",
+    ]) + "\n"
 
 
 def _names(runs: Iterable[Path]) -> list[str]:
@@ -218,7 +239,8 @@ def _read_arrays(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np
     arrays = load_file(path)
     if {name: array.shape for name, array in arrays.items()} != shapes:
         raise ValueError(f"{ARRAYS} has other arrays than {shapes}")
-    if not all(array.dtype.kind == "f" and np.isfinite(array).all() for array in arrays.values()):
+    finite = {name: np.isfinite(array) | (name == "quantile") & (array == np.inf) for name, array in arrays.items()}
+    if not all(arrays[name].dtype.kind == "f" and found.all() for name, found in finite.items()):
         raise ValueError(f"{ARRAYS} has values that are no finite numbers")
     return arrays
 

@@ -9,15 +9,13 @@ import pytest
 from pipeline.data.annotations import BOX
 from pipeline.data.store import CropStore
 from pipeline.evaluation.intervals import (
-    Intervals,
-    conformal_quantile,
     cross_radii,
     describe_coverage,
-    face_size,
     measure_coverage,
     review_table,
     write_intervals,
 )
+from pipeline.inference.intervals import Intervals, conformal_quantile, face_size
 from pipeline.inference.predictions import Predictions
 from pipeline.keypoints.geometry import finite_mean
 from pipeline.keypoints.metrics import point_errors

@@ -159,8 +159,8 @@ def test_annotate_by_models_trained_on_whole_photos_takes_each_photo_whole(insid
     height, width = cv2.imread(photo).shape[:2]
     whole = replace(faces, faces=faces.faces[:1].assign(left=0, top=0, width=width, height=height))
     write_crops(whole, Path("photos"), Path("data/crops/train"), params.crop, jobs=1)
-    succeed("package", "--model", "resnet")
-    for more in (["--model", "resnet"], ["--from", "package"]):
+    succeed("package", "--model", "resnet", "--fold", 0)
+    for more in (["--model", "resnet", "--fold", 0], ["--from", "package"]):
         result = annotate(photo, *more)
         assert result.exit_code == 0 and "each photo is taken as one face" in result.output, result.output
         found = dlib_xml.read(Path("annotated/points.xml"), 68)

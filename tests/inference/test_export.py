@@ -20,6 +20,7 @@ from pipeline.inference import export
 from pipeline.inference.ensemble import Blend, blend_members
 from pipeline.inference.export import KEY, ask, build_graphs, choose_faces, write_export
 from pipeline.inference.graph import Ensemble, Locator
+from pipeline.inference.intervals import Intervals
 from pipeline.inference.predictions import Predictions
 from pipeline.params import load_params
 from stages.cli import trained_annotator
@@ -27,8 +28,9 @@ from tests.conftest import succeed
 
 onnxruntime = pytest.importorskip("onnxruntime")
 ROOT = Path(__file__).parents[2]
-RADIUS = np.stack([np.linspace(0.01, 0.02, 68), np.linspace(0.5, 1.5, 68), np.linspace(1, 2, 68)])
-EXPORTED = {"precision": "float32", "radius": RADIUS, "about": "not for trade"}
+RADII = Intervals(base=np.linspace(0.01, 0.02, 68), slope=np.linspace(0.5, 1.5, 68), quantile=np.linspace(1, 2, 68),
+                  factor={})
+EXPORTED = {"precision": "float32", "about": "not for trade"}
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +41,8 @@ def annotator(finished):
         found = trained_annotator(load_params(Path("params.yaml")))
     absolute = {model: [finished / run for run in runs] for model, runs in found.members.items()}
     cascade = replace(found.cascade, runs=[finished / run for run in found.cascade.runs])
-    return replace(found, members=absolute, cascade=cascade, tta=replace(found.tta, shift_tta=True))
+    return replace(found, members=absolute, cascade=cascade, intervals=RADII,
+                   tta=replace(found.tta, shift_tta=True))
 
 
 @pytest.fixture(scope="session")
@@ -61,8 +64,8 @@ def test_exported_ensemble_of_a_cascade_gives_the_points_of_torch(finished, anno
     found, milliseconds = ask(folder, ["locator", "ensemble"], finished / "photos", faces)
     np.testing.assert_allclose(found["points"], wanted.points, atol=export.PARITY)
     np.testing.assert_allclose(found["spread"], wanted.spread, rtol=1e-3, atol=export.PARITY)
-    size = faces.faces[BOX[2:]].to_numpy().max(1, keepdims=True)
-    np.testing.assert_allclose(found["radius"], (RADIUS[0] * size + RADIUS[1] * found["spread"]) * RADIUS[2], rtol=1e-4)
+    seen = replace(wanted, spread=found["spread"])
+    np.testing.assert_allclose(found["radius"], RADII.radii(seen, faces.faces), rtol=1e-4)
     assert [Path(line.split(":")[0]).name for line in lines[:2]] == ["locator.onnx", "ensemble.onnx"]
     assert lines[2].startswith(f"from the image on, {len(faces)} faces: 0.0") and min(milliseconds.values()) > 0
 
@@ -93,7 +96,7 @@ def test_documented_program_without_torch_gives_the_exported_points(finished, fa
 
 def test_float16_is_smaller_and_moves_points_little(annotator, exported, finished, faces, tmp_path):
     root, before = finished / "photos", ask(exported[0], ["locator"], finished / "photos", faces)[0]
-    graphs, geometry = build_graphs(annotator, "ensemble", None)
+    graphs, geometry = build_graphs(annotator, "ensemble")
     export.to_float16(graphs["locator"].module)
     export.write_onnx(tmp_path / "locator.onnx", graphs["locator"], geometry, {})
     after, _ = ask(tmp_path, ["locator"], root, faces)
@@ -186,7 +189,7 @@ def test_export_of_a_run_writes_ensemble_with_intervals(inside):
 
 
 def test_crops_are_the_stored_ones_in_scale_and_size(annotator):
-    _, geometry = build_graphs(annotator, "ensemble", None)
+    _, geometry = build_graphs(annotator, "ensemble")
     for own, known in ((geometry["box"], annotator.geometry), (geometry["upright"], annotator.cascade.geometry)):
         assert own["size"] == store_size(known.size, known.padding) > known.size
         assert own["size"] / own["margin"] == pytest.approx(known.size / known.margin)

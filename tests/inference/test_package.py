@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import safetensors.torch
 import torch
@@ -13,9 +14,13 @@ from safetensors.numpy import load_file, save_file
 
 from pipeline.common.errors import UserError
 from pipeline.data.annotations import dlib_xml
-from pipeline.inference.package import ARRAYS, MANIFEST, describe_skeleton, load_package
+from pipeline.data.crops import write_crops
+from pipeline.data.store import CropStore
+from pipeline.inference.package import ARRAYS, CARD, MANIFEST, describe_skeleton, load_package
+from pipeline.inference.predictions import Predictions
 from pipeline.keypoints.skeleton import SKELETONS, make_skeleton
 from pipeline.models.checkpoint import fingerprint
+from pipeline.params import load_params
 from tests.conftest import run, succeed
 
 
@@ -24,7 +29,7 @@ def packed(finished, tmp_path_factory):
     out = tmp_path_factory.mktemp("packed") / "package"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(finished)
-        assert "resnet, unet; 14 files" in succeed("package", "--out", out, "--about", "not for trade")
+        assert "resnet, unet; 15 files" in succeed("package", "--out", out, "--about", "not for trade")
     return out
 
 
@@ -60,7 +65,7 @@ def reseal(package, change):
     contents = json.loads((package / MANIFEST).read_text())["contents"]
     names = sorted(path.relative_to(package).as_posix() for path in package.rglob("model.*"))
     change(contents)
-    digest = fingerprint(json.dumps(contents), *(package / name for name in [ARRAYS, *names]))
+    digest = fingerprint(json.dumps(contents), *(package / name for name in [ARRAYS, CARD, *names]))
     (package / MANIFEST).write_text(json.dumps({"digest": digest, "contents": contents}))
 
 
@@ -86,10 +91,34 @@ def test_annotate_from_package_in_empty_folder_gives_same_bits(finished, tmp_pat
     assert results() == wanted
 
 
+def test_package_of_scored_run_holds_its_intervals_and_scores(finished, tmp_path, monkeypatch):
+    monkeypatch.chdir(shutil.copytree(finished, tmp_path / "run"))
+    rng, params = np.random.default_rng(0), load_params(Path("params.yaml"))
+    write_crops(dlib_xml.read(Path("photos/train.xml")), Path("photos"), Path("data/crops/train"), params.crop, jobs=1)
+    truth = CropStore.open(Path("data/crops/train")).truth
+    points = truth + np.float32(3.0) * rng.choice([-1, 1], truth.shape)
+    oof = Predictions(face=np.arange(len(truth)), points=points, spread=rng.uniform(1, 2, truth.shape[:2]))
+    oof.save(Path("ensemble/oof.npz"))
+    succeed("annotate", *photos(finished))
+    wanted = results()
+    table = pd.read_csv("annotated/intervals.csv")
+    assert len(table) == 68 * len(table.face.unique()) and (table.radius > 0).all()
+    assert table[["x", "y"]].to_numpy() == pytest.approx(
+        pd.read_csv("annotated/points.csv").filter(like="part_").to_numpy().reshape(-1, 2), abs=1e-3)
+    succeed("package")
+    succeed("annotate", "--from", "package", "--out", "again", *photos(finished))
+    assert Path("again/intervals.csv").read_bytes() == wanted["annotated/intervals.csv"]
+    assert "Out-of-fold MAE 3.000 px, NME " in Path("package/README.md").read_text()
+    succeed("package", "--model", "unet", "--fold", 3, "--out", "one")  # those of the ensemble are not those of a fold
+    succeed("annotate", "--from", "one", "--out", "by-one", *photos(finished))
+    assert not Path("by-one/intervals.csv").exists() and "MAE" not in Path("one/README.md").read_text()
+
+
+
 def test_package_holds_json_and_safetensors_without_paths(packed):
     files = [path for path in packed.rglob("*") if path.is_file()]
-    assert json.loads((packed / MANIFEST).read_text())["contents"]["about"] == "not for trade"
-    assert len(files) == 14 and {path.suffix for path in files} == {".json", ".safetensors"}
+    assert "\n\nnot for trade\n\n" in (packed / CARD).read_text()
+    assert len(files) == 15 and {path.suffix for path in files} == {".json", ".safetensors", ".md"}
     for path in files:
         assert not any(other in path.read_bytes() for other in (b"/secret", b"runs/", str(packed.parent).encode()))
 
@@ -105,7 +134,7 @@ def test_package_over_other_folder_is_refused_and_over_package_replaces(finished
     assert [path.name for path in other.iterdir()] == ["mine"]
     (old / "left").write_text("over")
     succeed("package", "--out", old)
-    assert sorted(path.name for path in old.iterdir()) == [ARRAYS, MANIFEST, "runs"]
+    assert sorted(path.name for path in old.iterdir()) == [CARD, ARRAYS, MANIFEST, "runs"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["old", "other"]
 
 
