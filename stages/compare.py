@@ -1,15 +1,10 @@
 """Compare experiments fold by fold."""
 
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from stages.cli import Command
-
-if TYPE_CHECKING:
-    from pipeline.evaluation.experiments import Experiment
 
 
 @click.command(cls=Command)
@@ -34,11 +29,12 @@ def main(experiments: tuple[str, ...], models: tuple[str, ...], form: str | None
     from tempfile import TemporaryDirectory
 
     from pipeline.evaluation.compare import as_json, compare, format_comparison, panels
+    from pipeline.evaluation.experiments import open_experiment, parse_side
 
-    sides = [_parse(text) for text in (experiments if len(experiments) > 1 else ("", *(experiments or ("HEAD",))))]
+    sides = [parse_side(text) for text in (experiments if len(experiments) > 1 else ("", *(experiments or ("HEAD",))))]
     found = []
     with TemporaryDirectory() as folder:
-        loaded = {where: _load(where, Path(folder, str(number)))
+        loaded = {where: open_experiment(where, Path(folder, str(number)))
                   for number, where in enumerate(dict.fromkeys(where for where, _ in sides))}
         (where, model), *others = sides
         for other_where, other_model in others:
@@ -51,23 +47,6 @@ def main(experiments: tuple[str, ...], models: tuple[str, ...], form: str | None
         draw_differences(plot, panels(found))
     click.echo(dumps([as_json(one) for one in found], indent=2) if form == "json" else
                "\n\n".join(format_comparison(one, "markdown" if form else "text") for one in found))
-
-
-def _parse(text: str) -> tuple[str, str | None]:
-    """WHERE and MODEL of an argument; a dot is the workspace."""
-    where, colon, model = text.rpartition(":")
-    if not colon or Path(text).exists() or not re.fullmatch("[a-z0-9][a-z0-9_]*", model):
-        where, model = text, ""
-    return where or ".", model or None
-
-
-def _load(where: str, folder: Path) -> "Experiment":
-    """The experiment; `folder` takes what is fetched."""
-    from pipeline.evaluation.experiments import folder_files, load_experiment, revision_files
-
-    local = where == "." or (Path(where) / "runs").is_dir()
-    locate = folder_files(Path(where)) if local else revision_files(Path(), where, folder)
-    return load_experiment("workspace" if where == "." else where, locate)
 
 
 if __name__ == "__main__":

@@ -5,15 +5,19 @@ Both must have predicted the same faces; the faces are matched by image and box,
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from itertools import groupby, product
 from operator import attrgetter
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 
 from pipeline.common.errors import UserError
 from pipeline.common.tables import Style, format_table
-from pipeline.evaluation.experiments import Experiment
+from pipeline.evaluation.experiments import Experiment, open_experiment, parse_side
+from pipeline.evaluation.results import ENSEMBLE
 from pipeline.keypoints.metrics import Difference, face_mae, face_nme, paired_bootstrap
 
 FEWEST = 5  # groups that an interval is drawn from
@@ -81,6 +85,31 @@ def compare(
     return [_compare(first, second, pair, order, seed) for pair in models or shared]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Other:
+    """What the ensemble of the workspace is compared with.
+
+    Attributes:
+        name: WHERE:MODEL.
+        points: (N, K, 2) out of fold, image pixels, in the order of the workspace's train faces.
+        tables: HTML of `format_comparison`.
+    """
+
+    name: str
+    points: np.ndarray
+    tables: str
+
+
+def compare_workspace(text: str) -> Other:
+    """Compare the workspace's ensemble with WHERE[:MODEL], by default with the ensemble there; see `compare`."""
+    where, model = parse_side(text)
+    with TemporaryDirectory() as folder:
+        here, there = open_experiment(".", Path(folder)), open_experiment(where, Path(folder))
+        found = compare(here, there, [(ENSEMBLE, model or ENSEMBLE)])[0]
+        points = there.oof(model or ENSEMBLE)[match_faces(here, there)]
+    return Other(name=f"{where}:{model or ENSEMBLE}", points=points, tables=format_comparison(found, "html"))
+
+
 def match_faces(first: Experiment, second: Experiment) -> np.ndarray:
     """(N,) the row in `second` of each face of `first`; a UserError says how the faces or their points differ."""
     problems = []
@@ -137,7 +166,8 @@ def _cells(row: Row, comparison: Comparison) -> list[str]:
 
 def format_comparison(comparison: Comparison, style: Style = "text") -> str:
     """Render a table for each score: faces, both scores, the difference, its interval, the verdict."""
-    blocks = [f"**{comparison.title}**" if style == "markdown" else comparison.title]
+    marks = {"markdown": "**{}**", "html": "<h3>{}</h3>"}
+    blocks = [marks.get(style, "{}").format(escape(comparison.title) if style == "html" else comparison.title)]
     for score, rows in groupby(comparison.rows, attrgetter("score")):
         heads = [HEADS[score], comparison.a, comparison.b, "difference", "95% interval", ""]
         blocks.append(format_table(heads, [_cells(row, comparison) for row in rows], style))

@@ -3,6 +3,7 @@
 Legend: N train faces, K points, in image pixels; NaN where the truth is missing.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,21 @@ class Experiment:
             raise UserError(f"{self.label}: the predictions of {model} are not those of its {len(self.truth)} train "
                             "faces; run `dvc repro` there")
         return found.points
+
+
+def parse_side(text: str) -> tuple[str, str | None]:
+    """Split WHERE[:MODEL], as `stages.compare` takes it; the workspace is a dot."""
+    where, colon, model = text.rpartition(":")
+    if not colon or Path(text).exists() or not re.fullmatch("[a-z0-9][a-z0-9_]*", model):
+        where, model = text, ""
+    return where or ".", model or None
+
+
+def open_experiment(where: str, folder: Path) -> Experiment:
+    """Load a folder that holds `runs`, or a git revision or DVC experiment, whose files are copied into `folder`."""
+    local = where == "." or (Path(where) / "runs").is_dir()
+    locate = folder_files(Path(where)) if local else revision_files(Path(), where, folder)
+    return load_experiment("workspace" if where == "." else where, locate)
 
 
 def load_experiment(label: str, locate: Locate) -> Experiment:

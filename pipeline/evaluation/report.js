@@ -6,7 +6,8 @@ const layers = Object.fromEntries(Object.entries(data.layers).map(([name, text])
   const bytes = Uint8Array.from(atob(text), one => one.charCodeAt(0));
   return [name, new Int16Array(bytes.buffer)];
 }));
-const shown = new Set(["truth", "ensemble"]);
+const shown = new Set(["truth", "ensemble", ...data.other ? [data.other] : []]);
+const signed = value => (value > 0 ? "+" : "") + value.toFixed(2) + "%";
 
 // A point of a face: x and y in sides of the picture, null where it is missing.
 function point(layer, face, index) {
@@ -71,6 +72,7 @@ function makeCard(face) {
   card.className = "face" + (faces.suspect[face] === null ? "" : " suspect");
   card.title = name.textContent = faces.image[face];
   number.textContent = (faces.error[face] === null ? "" : faces.error[face].toFixed(2) + "% · ") +
+    (data.other && faces.change[face] !== null ? signed(faces.change[face]) + " · " : "") +
     (faces.fold[face] === "test" ? "test" : "fold " + faces.fold[face]);
   canvas.width = canvas.height = Math.round(width * ratio);
   card.append(canvas, number, name);
@@ -161,6 +163,7 @@ function openFace(face) {
     face: faces.face[face], fold: faces.fold[face], source: faces.source[face], box: faces.box[face] + " px",
     error: shown(faces.error[face], "%"), MAE: shown(faces.mae[face], " px"),
     disagreement: shown(faces.spread[face], "%"),
+    ...data.other && faces.change[face] !== null ? {change: signed(faces.change[face])} : {},
     ...Object.fromEntries(Object.keys(layers).filter(name => name !== "truth").map(name => [name + ", distance", mean(name)])),
   };
   const table = dialog.querySelector("table");

@@ -21,6 +21,7 @@ from pipeline.common.files import write_text
 from pipeline.common.tables import format_table
 from pipeline.data.store import CropStore
 from pipeline.evaluation import breakdown, gallery
+from pipeline.evaluation.compare import Other
 from pipeline.evaluation.intervals import calibration
 from pipeline.evaluation.results import BASELINE, ENSEMBLE, Results, format_members, format_scores
 from pipeline.evaluation.suspects import find_suspects, write_suspects
@@ -41,6 +42,7 @@ NUM_HEATMAPS = 3
 SEED = 0  # of everything that is drawn at random
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)  # of the intervals whose calibration is shown
 COLORS = ("#35a7ff", "#ffd21f", "#d56bff", "#ff9d2e", "#4ff0e6", "#ff7ab8")  # of the members' points, in turn
+OTHER = "#ffffff"  # of the points of another experiment
 TRUTH = "truth"  # the layer of the gallery
 
 Picture = tuple[str, str, str]  # file name, title, note
@@ -66,6 +68,7 @@ class Run:
         review: see `review_table`: the test faces that a person should look at.
         facts: what was run, name → text; times: see `training_times`; changes: see `changed_params`.
         root: the data folder, which the images' names are relative to.
+        other: an experiment to compare the ensemble with, or None.
     """
 
     results: Results
@@ -79,6 +82,7 @@ class Run:
     times: pd.DataFrame
     changes: tuple[str, list[tuple[str, str, str]]]
     root: Path
+    other: Other | None = None
 
     @property
     def truth(self) -> np.ndarray:
@@ -122,28 +126,30 @@ class Run:
         return find_suspects(self.oof, members, self.truth, self.scale[0])
 
 
-def write_report(folder: Path, run: Run) -> str:
-    """Write `index.html`, `suspects.csv` and `suspects.xml`; sum up in a line what was written."""
+def write_report(path: Path, run: Run) -> str:
+    """Write the page, and `suspects.csv` and `suspects.xml` beside it; sum up in a line what was written."""
+    folder, other = path.parent, run.other
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         figures = {path.stem: charts.inline_svg(path) for path in _draw_charts(work, run)}
         pictures = [(_data_uri(work / file), title, note) for file, title, note in _draw_pictures(work, run)]
     data = gallery.pack(list(_parts(run)))
     on_disk = all((run.root / image).is_file() for image in run.results.train.faces.image[:1])
-    members = dict(zip(run.results.members, COLORS * 10, strict=False))
+    colors = {TRUTH: faces.TRUTH, ENSEMBLE: faces.PREDICTED} | ({other.name: OTHER} if other else {})
+    colors |= zip(run.results.members, COLORS * 10, strict=False)
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}  # the order of the keys as it is
     page = environment.get_template("report.html.j2").render(
         run=run, data=data | {
             "names": run.skeleton.names, "edges": segments(run.skeleton), "unit_name": run.scale[1],
-            "colors": {TRUTH: faces.TRUTH, ENSEMBLE: faces.PREDICTED, **members},
+            "colors": colors, "other": other and other.name,
             "root": Path(os.path.relpath(run.root, folder)).as_posix() if on_disk else None},
         tables=_tables(run), figures=figures, pictures=pictures, limit=breakdown.LIMIT, most=gallery.MOST,
     )
     write_suspects(folder, run.suspects, run.results.train, run.errors[ENSEMBLE])
-    write_text(folder / "index.html", page + "\n")
-    return (f"{folder / 'index.html'}: {len(data['faces']['face'])} faces to look at; {folder / 'suspects.csv'}: "
+    write_text(path, page + "\n")
+    return (f"{path}: {len(data['faces']['face'])} faces to look at; {folder / 'suspects.csv'}: "
             f"{len(run.suspects)} suspected label errors")
 
 
@@ -155,13 +161,19 @@ def _parts(run: Run) -> Iterator[gallery.Part]:
     train["mae"] = face_mae(run.points[ENSEMBLE], run.truth).round(3)
     train["suspect"] = pd.Series(run.suspects.times.to_numpy(), index=run.suspects.face)
     rows = np.sort(np.argsort(-np.nan_to_num(error, nan=-1), kind="stable")[: gallery.MOST])
-    layers = {TRUTH: run.truth, **{name: run.points[name] for name in names}}
+    layers = {TRUTH: run.truth}
+    if other := run.other:
+        before = finite_mean(breakdown.relative_errors(other.points, run.truth, run.scale[0]))
+        train["change"], layers[other.name] = (error - before).round(3), other.points
+    layers |= {name: run.points[name] for name in names}
     yield gallery.Part(store=run.shown[0], rows=rows, layers=layers, table=train)
     if not len(run.review):
         return
     layers = {name: results.points(name, "test") for name in names}
     known = results.solution is not None
     layers[TRUTH] = np.full_like(layers[ENSEMBLE], np.nan) if results.solution is None else results.solution
+    if other:
+        layers[other.name] = np.full_like(layers[ENSEMBLE], np.nan)
     scale, _ = breakdown.error_scale(layers[TRUTH if known else ENSEMBLE], results.test.faces, run.skeleton.eyes)
     error = finite_mean(breakdown.relative_errors(layers[ENSEMBLE], layers[TRUTH], scale))
     spread = Predictions.load(results.paths.ensemble / "test.npz").by_face().spread.mean(1)

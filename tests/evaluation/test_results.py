@@ -166,7 +166,7 @@ def report(
     skeleton: Skeleton = SKELETON,
 ) -> str:
     """The page that is written."""
-    write_report(run / "reports", Run(
+    write_report(run / "reports" / "index.html", Run(
         results=results, metrics=build_metrics(results, skeleton.eyes), history=load_history(results.paths, *NAMES),
         skeleton=skeleton, shown=(results.train, results.test), members=members, review=review, root=run / "data",
         facts={"git revision": "<b>abc"}, times=pd.DataFrame({"epochs": [2]}, index=["a"]),

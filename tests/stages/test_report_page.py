@@ -4,8 +4,14 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+
+from pipeline.common.paths import Paths
+from pipeline.inference.ensemble import model_points
+from pipeline.inference.predictions import Predictions
+from tests.conftest import succeed
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install playwright)")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -89,6 +95,30 @@ def test_gallery_layers_change_what_is_drawn(page) -> None:
         page.locator(f"#layers input[value={layer}]").click()
         drawn.append(page.locator(".face canvas").first.evaluate(pixels))
     assert len(set(drawn)) == 6 and page.locator("#layers input").count() == 5
+
+
+def test_page_against_another_model_sorts_by_change(page, workplace: tuple, monkeypatch) -> None:
+    monkeypatch.chdir(workplace[0])
+    assert "reports/against.html: " in succeed("report", "--against", ":unet")
+    assert "against" not in Path("reports/index.html").read_text()
+    page.goto(Path("reports/against.html").absolute().as_uri())
+    page.wait_for_selector(".face")
+    assert page.locator("#layers input[value='.:unet']").is_checked()
+    assert page.locator("#scores h3").text_content() == "ensemble − unet"
+    truth = np.load("data/crops/train/keypoints.npy")
+    means = [np.nanmean(np.linalg.norm(points - truth, axis=-1), axis=1) for points in (
+        Predictions.load(Path("ensemble/oof.npz")).by_face().points,
+        model_points(Paths(), "unet", [0, 3], "oof"))]
+    images = pd.read_csv("data/crops/train/faces.csv").image
+    change = (means[0] - means[1]) / np.linalg.norm(truth[:, 45] - truth[:, 36], axis=-1)
+    for order, face in (("change", change.argmax()), ("-change", change.argmin())):
+        page.select_option("select[name=sort]", order)
+        first = page.locator(".face[style*='translate(0px, 0px)']")
+        assert first.get_attribute("title") == images[face]
+        assert f"{100 * change[face]:+.2f}% · fold" in first.text_content()
+    page.locator(".face").first.click()
+    assert page.locator("dialog tr", has_text="change").count() == 1
+    page.keyboard.press("Escape")
 
 
 def test_face_opens_and_goes_on_to_the_next(page) -> None:
