@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from pipeline.data.annotations import dlib_xml
+from pipeline.data.crops import CropGeometry, write_crops
 from pipeline.data.folds import photo_names
-from pipeline.data.split import describe_people, suggest_pattern
+from pipeline.data.split import describe_people, split_faces, suggest_pattern
+from pipeline.data.store import CropStore
 
 PEOPLE = [f"Luis_{name}" for name in "ABCDEF"]
 
@@ -44,6 +46,17 @@ def test_describe_people_counts_those_that_cross_folds():
         "image names suggest 6 people or videos of several images each ('Luis_A', 'Luis_B', 'Luis_C', …); 2 of them "
         f"are in several folds; to keep each in one fold, set split.photo_pattern: '{suggest_pattern(images)}'")
     assert describe_people(images, np.ones(13, int)) == ""
+
+
+@pytest.mark.parametrize("changed", [{"margin": 1.8}, {"size": 64}, {"shift_y": 0.0}, {"padding": 1.1}])
+def test_split_of_other_crops_moves_no_face(competition, store, tmp_path, changed):
+    """Mirrored copies are found by content alone: the pattern makes each image its own photo."""
+    geometry = CropGeometry(**{"size": 32, "margin": 1.4, "shift_y": 0.1, "padding": 1.5, "color": "grey"} | changed)
+    write_crops(dlib_xml.read(competition / "train.xml", 68), competition, tmp_path / "train", geometry, jobs=1)
+    table, other = (split_faces(one, folds=[0, 1, 2], seed=0, photo_pattern=re.compile("(?P<photo>.*)"),
+                                near_duplicates=True) for one in (store, CropStore.open(tmp_path / "train")))
+    assert table.group.nunique() < len(store)
+    assert table.equals(other)
 
 
 def test_suggest_pattern_of_real_names_is_right(ibug):
