@@ -74,8 +74,8 @@ def propose(photos: Path, train: Path, test: Path | None) -> tuple[dict, list[st
         UserError: a file is missing, not recognised, without faces or (for `train`) points, or not with its photos; or
             there is no folder that holds everything and nothing of the project's.
     """
-    root = _data_folder(photos, [train, *([test] if test else [])])
-    first, second = _look(root, photos, train), _look(root, photos, test) if test else None
+    root = data_folder(photos, [train, *([test] if test else [])])
+    first, second = look(root, photos, train), look(root, photos, test) if test else None
     parts = [part for part in (first, second) if part]
     if first.annotations.keypoints is None:
         raise UserError(f"{train}: no face has any points; the faces to train on need them")
@@ -89,7 +89,7 @@ def propose(photos: Path, train: Path, test: Path | None) -> tuple[dict, list[st
         changes |= {"augment": {"flip": 0.0}, "predict": {"flip": False}}
     if first.boxless == len(first.annotations):
         changes["crop"] = {"margin": 1.0, "shift_y": 0.0}
-        lines.append("crop: the whole photo, for want of boxes (margin 1.0)")
+        lines.append("crop: the whole photo, for want of boxes (margin 1.0); python -m stages.detect finds boxes")
     if people := describe_people(first.annotations.faces.image):
         changes["split"] = {"photo_pattern": suggest_pattern(first.annotations.faces.image)}
         lines.append(people.partition("; ")[0] + ": split.photo_pattern keeps each in one fold")
@@ -98,7 +98,7 @@ def propose(photos: Path, train: Path, test: Path | None) -> tuple[dict, list[st
     return changes, lines, notes
 
 
-def _data_folder(photos: Path, files: Sequence[Path]) -> Path:
+def data_folder(photos: Path, files: Sequence[Path]) -> Path:
     """Find the folder that holds photos and annotations; a UserError where it holds more than DVC should look at."""
     problems = [f"{path}: not found; check the path" for path in (photos, *files) if not path.exists()]
     if photos.exists() and not photos.is_dir():
@@ -124,7 +124,7 @@ def _data(root: Path, first: Part, second: Part | None) -> dict:
     }
 
 
-def _look(root: Path, photos: Path, file: Path) -> Part:
+def look(root: Path, photos: Path, file: Path) -> Part:
     """Read one annotation file, and find its photos."""
     name = Path(os.path.relpath(os.path.abspath(file), root)).as_posix()
     format = formats.recognise(root, name)
