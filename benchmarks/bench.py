@@ -13,6 +13,7 @@ from speed import (
     measure_commands,
     measure_compile,
     measure_crop,
+    measure_load,
     measure_loader,
     measure_precision,
     measure_predict,
@@ -21,7 +22,7 @@ from speed import (
 
 SECTIONS = {
     "training": measure_training, "loader": measure_loader, "crop": measure_crop, "predict": measure_predict,
-    "commands": measure_commands, "precision": measure_precision, "compile": measure_compile,
+    "commands": measure_commands, "load": measure_load, "precision": measure_precision, "compile": measure_compile,
     "memory": measure_memory, "split": measure_split,
 }
 

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 from joblib import Parallel, delayed
+from ruamel.yaml import YAML
 from timm.optim import create_optimizer_v2
 from torch import nn
 
@@ -162,6 +163,37 @@ def measure_commands(data: Path, xml: str, repeats: int) -> str:
             rows.append([f"idle `dvc repro`, {name}",
                          f"{statistics.median(found):.2f} ({min(found):.2f}–{max(found):.2f})"])
     return table("Commands", "Seconds from the start of Python to the end.", ["", "seconds"], rows)
+
+
+def measure_load(data: Path, xml: str, repeats: int) -> str:
+    """Images a second of `stages.train` with the default's threads and with one, while each core has other work."""
+    command, cores = [sys.executable, "-m", "stages.train", "--fold", "1"], os.cpu_count() or 1
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment.pop("OMP_NUM_THREADS", None)
+    with tempfile.TemporaryDirectory() as name:
+        work, params = Path(name), YAML().load(ROOT / "presets" / "sample.yaml")
+        params["models"]["resnet"]["epochs"] = 4
+        (work / "data").mkdir()
+        (work / "data" / "sample").symlink_to((ROOT / "data" / "sample").resolve())
+        rates: dict[int, list[float]] = {0: [], 1: []}
+        for threads in [0, 1] * repeats:
+            params["train"]["threads"] = threads
+            YAML().dump(params, work / "params.yaml")
+            for stage in ("crop", "split"):
+                subprocess.run([sys.executable, "-m", f"stages.{stage}"], cwd=work, env=environment, check=True,
+                               capture_output=True)
+            others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores)]
+            try:
+                subprocess.run(command, cwd=work, env=environment, check=True, capture_output=True)
+            finally:
+                for other in others:
+                    other.kill()
+            history = pd.read_csv(work / "runs" / "resnet" / "fold1" / "history.csv")
+            rates[threads].append(float(history.images_per_second[1:].median()))
+    found = _ratio(list(zip(rates[0], rates[1], strict=True)))
+    return table("Under load", f"The default's ResNet on the sample, {cores} other processes that never rest; "
+                 "`train.threads: 0`, the default, against 1.", ["", "images/s", "one thread, images/s", "ratio"],
+                 [["ResNet-18, regression", *found]])
 
 
 class ChannelsFirst(Runtime):
