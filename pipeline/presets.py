@@ -16,6 +16,11 @@ NULL = "tag:yaml.org,2002:null"
 IS_COMMENT = operator.methodcaller("startswith", "#")
 
 
+def load_default(folder: Path) -> dict:
+    """Load the default's parameters."""
+    return YAML(typ="safe", pure=True).load(folder / f"{DEFAULT}.yaml")
+
+
 def compose_preset(folder: Path, name: str) -> str:
     """Compose the text of a params.yaml, in the default's order and with its comments.
 

@@ -50,10 +50,12 @@ def main(
     found, notes = find_boxes(images, boxes, boxes_file, whole_photos=annotator.whole_photos)
     for note in notes:
         click.echo(f"note: {note}", err=True)
-    files, faces = annotate(out, found, annotator), sum(map(len, found.values()))
+    (files, radii), faces = annotate(out, found, annotator), sum(map(len, found.values()))
     seconds = time.perf_counter() - start
     click.echo(f"{out}: {count_of(faces, 'face')} in {count_of(len(found), 'photo')}, {faces / seconds:.1f} faces/s; "
                f"{', '.join(file.name for file in files[len(found):])} and a picture of each photo")
+    if radii:
+        click.echo(radii)
 
 
 if __name__ == "__main__":

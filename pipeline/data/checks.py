@@ -52,7 +52,8 @@ def check_faces(
     faces, points = annotations.faces, annotations.keypoints
     if points is None:
         points = np.full((len(faces), 0, 2), np.nan, np.float32)
-    check = _Checker(faces=faces, box=faces[BOX].to_numpy(float), size=size, points=points, file=file)
+    check = _Checker(faces=faces, box=faces[BOX].to_numpy(float), size=size, points=points, file=file,
+                     boxes_made=0 < len(faces) == annotations.boxes_made)
     unreadable = [(int(row), f"image {root / faces.image.iloc[row]} is {reasons[row]}")
                   for row in np.flatnonzero(~faces.image.duplicated()) if reasons[row]]
     wrong = [*unreadable, *check.boxes_wrong(), *check.points_wrong(num_points)]
@@ -80,13 +81,17 @@ def _listed(indices: np.ndarray) -> str:
 
 @dataclass(kw_only=True)
 class _Checker:
-    """Faces as arrays: box (N, 4), size (N, 2) of the image, points (N, K, 2) with K = 0 where there are none."""
+    """Faces as arrays: box (N, 4), size (N, 2) of the image, points (N, K, 2) with K = 0 where there are none.
+
+    `boxes_made` tells that no face had a box of its own.
+    """
 
     faces: pd.DataFrame
     box: np.ndarray
     size: np.ndarray
     points: np.ndarray
     file: Path
+    boxes_made: bool
 
     @cached_property
     def solid(self) -> np.ndarray:
@@ -167,10 +172,12 @@ class _Checker:
         apart = (self.points < low[:, None] - 0.5) | (self.points > high[:, None] - 0.5)
         outside = (self.points < -0.5) | (self.points > self.size[:, None] - 0.5)
         missing = np.isnan(self.points).any(axis=2)
-        return {
+        boxes = {
             "box over the edge of the image": int((self.solid & ((low < 0) | (high > self.size)).any(axis=1)).sum()),
             "box not square": int((self.solid & (self.box[:, 2] != self.box[:, 3])).sum()),
             "points outside the box": int(apart.any(axis=(1, 2)).sum()),
+        }
+        return ({} if self.boxes_made else boxes) | {
             "points outside the image": int(outside.any(axis=(1, 2)).sum()),
             "some points missing": int((missing.any(axis=1) & ~missing.all(axis=1)).sum()),
             "images with several faces": int((self.faces.image.value_counts() > 1).sum()),

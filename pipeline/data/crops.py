@@ -163,7 +163,7 @@ def _cut(
     try:
         results = Parallel(n_jobs=jobs, prefer="threads", batch_size=LOT, pre_dispatch=f"{2 * LOT}*n_jobs",
                            return_as="generator")(cut(name, rows) for name, rows in by_image.items())
-        for _ in tqdm(results, total=len(by_image), desc=f"crop {folder.stem}", unit="image"):
+        for _ in tqdm(results, total=len(by_image), desc=f"crop {folder.stem}", unit="image", disable=None):
             pass
         return sizes, reasons.tolist()
     finally:

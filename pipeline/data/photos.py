@@ -49,7 +49,7 @@ def _write_frames(source: str | int, folder: Path, every: int, limit: int | None
     video = cv2.VideoCapture(source)
     total = None if isinstance(source, int) else int(video.get(cv2.CAP_PROP_FRAME_COUNT))
     try:
-        with tqdm(total=total, desc=folder.name, unit="frame") as bar:
+        with tqdm(total=total, desc=folder.name, unit="frame", disable=None) as bar:
             for number in count():
                 read, image = video.read()
                 if not read or (limit is not None and number >= limit * every):

@@ -1,7 +1,7 @@
 """Proposed params for a data set of one's own, from its files alone."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.common.errors import UserError
 from pipeline.data.annotations import BOX, Annotations, formats
-from pipeline.data.images import find_folder
+from pipeline.data.images import Images, find_folder
 from pipeline.data.split import describe_people, suggest_pattern
 from pipeline.data.symmetry import infer_pairs, mirror_problems
 from pipeline.keypoints.geometry import mean_face
@@ -17,6 +17,9 @@ from pipeline.keypoints.skeleton import SKELETONS
 
 FEW = 5  # points: of so few, the uppermost pair is the eyes
 LOOKUP = "IdLookupTable.csv"
+MOST_EPOCHS = 10  # times the default's
+SOME = 100  # faces that are measured, at most
+SMALL_FACE = 0.5  # longer side of the points, in longer sides of the photo
 TWO_CROPS = ("the {} faces have boxes, the {} faces have none and get the whole photo: crops that differ so much make "
              "poor predictions; give both boxes")
 
@@ -60,12 +63,15 @@ class Part:
             yield f"{self.name}: {crowded} photos with several faces and no boxes: a whole photo does not tell which"
 
 
-def propose(photos: Path, train: Path, test: Path | None) -> tuple[dict, list[str], list[str]]:
+def propose(
+    photos: Path, train: Path, test: Path | None, default: Mapping | None = None,
+) -> tuple[dict, list[str], list[str]]:
     """Look at the files of a data set: find what its params have otherwise than the default.
 
     Args:
         photos: the folder of the photos.
         train, test: the annotations of the faces to train on and to predict, each a file or a folder of files.
+        default: the default's params, whose epochs are raised for fewer faces; None leaves them as they are.
 
     Returns:
         The params, lines on what was recognised, and notes on what may be unexpected.
@@ -89,12 +95,21 @@ def propose(photos: Path, train: Path, test: Path | None) -> tuple[dict, list[st
         changes |= {"augment": {"flip": 0.0}, "predict": {"flip": False}}
     if first.boxless == len(first.annotations):
         changes["crop"] = {"margin": 1.0, "shift_y": 0.0}
-        lines.append("crop: the whole photo, for want of boxes (margin 1.0); python -m stages.detect finds boxes")
+        lines.append("crop: the whole photo, for want of boxes (margin 1.0)")
+        if (share := _filled(root, first.annotations)) < SMALL_FACE:
+            notes.append(f"{first.name}: a face fills {share:.0%} of its photo's longer side (median), which leaves "
+                         "few pixels of it; python -m stages.detect finds boxes, see docs/data.md")
     if people := describe_people(first.annotations.faces.image):
         changes["split"] = {"photo_pattern": suggest_pattern(first.annotations.faces.image)}
         lines.append(people.partition("; ")[0] + ": split.photo_pattern keeps each in one fold")
     if first.format == "kaggle_pixels" and (root / LOOKUP).is_file():
         changes["submit"] = {"lookup": LOOKUP}
+    count = len(first.annotations)
+    if default and (factor := min(default["sample"]["train_faces"] / count, MOST_EPOCHS)) > 1:
+        epochs = {name: round(factor * model["epochs"]) for name, model in default["models"].items()}
+        changes["models"] = {name: {"epochs": number} for name, number in epochs.items()}
+        lines.append(f"{count} faces: more epochs, for as many steps as the sample's faces get ("
+                     + ", ".join(f"{name} {number}" for name, number in epochs.items()) + ")")
     return changes, lines, notes
 
 
@@ -147,6 +162,17 @@ def look(root: Path, photos: Path, file: Path) -> Part:
     wrong = [f"{len(absent)} images are missing, for example {root / inside / min(absent)}"] if absent else []
     placed, _ = formats.place_images(annotations, root, inside, format)
     return replace(found, annotations=placed, problems=[*problems, *wrong], photos=inside or None)
+
+
+def _filled(root: Path, annotations: Annotations) -> float:
+    """Measure the longer side of the box around a face's points, in longer sides of its photo: the median of some."""
+    rows = np.unique(np.linspace(0, len(annotations) - 1, SOME).astype(int))
+    assert annotations.keypoints is not None
+    points, images = annotations.keypoints[rows], annotations.faces.image.iloc[rows]
+    size, _ = Images(root, annotations.images).sizes(images.tolist())
+    known = np.isfinite(points).all(axis=(1, 2)) & np.isfinite(size).all(axis=1)
+    side = (points[known].max(axis=1) - points[known].min(axis=1)).max(axis=1)
+    return float(np.median(side / size[known].max(axis=1))) if known.any() else 1.0
 
 
 def _skeleton(points: np.ndarray) -> tuple[str | dict, str, bool]:

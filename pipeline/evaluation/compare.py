@@ -51,7 +51,8 @@ class Row:
 class Comparison:
     """Two models: their names, what each is called, and score by score each fold, then all faces.
 
-    `folds_differ` tells whether some folds were left out since they do not hold the same faces in both.
+    `folds_differ` tells whether some folds were left out since they do not hold the same faces in both, `same` whether
+    both predicted the same points.
     """
 
     models: tuple[str, str]
@@ -59,6 +60,7 @@ class Comparison:
     b: str
     rows: list[Row]
     folds_differ: bool
+    same: bool
 
     @property
     def title(self) -> str:
@@ -152,7 +154,8 @@ def _compare(
         rows.append(Row(score=score, faces=faces, a=means[0], b=means[1], interval=interval))
     labels = [label if models[0] == models[1] else f"{label} {model}".removeprefix("workspace ")
               for label, model in zip((first.label, second.label), models, strict=True)]
-    return Comparison(models=models, a=labels[0], b=labels[1], rows=rows, folds_differ=len(shared) < len(numbers))
+    return Comparison(models=models, a=labels[0], b=labels[1], rows=rows, folds_differ=len(shared) < len(numbers),
+                      same=np.array_equal(*points))
 
 
 def _cells(row: Row, comparison: Comparison) -> list[str]:
@@ -168,6 +171,8 @@ def format_comparison(comparison: Comparison, style: Style = "text") -> str:
     """Render a table for each score: faces, both scores, the difference, its interval, the verdict."""
     marks = {"markdown": "**{}**", "html": "<h3>{}</h3>"}
     blocks = [marks.get(style, "{}").format(escape(comparison.title) if style == "html" else comparison.title)]
+    if comparison.same:
+        return f"{blocks[0]}: the same predictions"
     for score, rows in groupby(comparison.rows, attrgetter("score")):
         heads = [HEADS[score], comparison.a, comparison.b, "difference", "95% interval", ""]
         blocks.append(format_table(heads, [_cells(row, comparison) for row in rows], style))

@@ -95,15 +95,15 @@ class Annotator:
         return average_folds(by_fold)
 
 
-def annotate(out: Path, boxes: Boxes, annotator: Annotator) -> list[Path]:
+def annotate(out: Path, boxes: Boxes, annotator: Annotator) -> tuple[list[Path], str]:
     """Predict the points of every box; write `points.csv`, `points.xml`, `points.json` and a picture of each image.
 
     Where there are intervals, `intervals.csv` has the radius of each point. The files name the images relative to the
     deepest folder that holds them all, so that each is read back with it as the data folder; the picture of an image
     lies in `out` under this name, and `.png` after it where OpenCV writes no images of its kind.
 
-    Returns the files, the pictures first. A UserError says that a model does not fit, or that an image cannot be named
-    or would be overwritten.
+    Returns the files, the pictures first, and a line on the radii, "" without any. A UserError says that a model does
+    not fit, or that an image cannot be named or would be overwritten.
     """
     root, names = name_images(list(boxes))
     pictures = {image: out / (name if cv2.haveImageWriter(name) else f"{name}.png") for image, name in names.items()}
@@ -115,7 +115,7 @@ def annotate(out: Path, boxes: Boxes, annotator: Annotator) -> list[Path]:
     rows = [(names[image], *box) for image, part in boxes.items() for box in part]
     faces = tabulate([(number, *row, row[0]) for number, row in enumerate(rows)], None)
     found, skeleton, sizes = annotator.predict(root, faces), annotator.skeleton, {}
-    for image, name in tqdm(names.items(), "draw", unit="photo"):
+    for image, name in tqdm(names.items(), "draw", unit="photo", disable=None):
         own, pixels = (faces.faces.image == name).to_numpy(), read_image(image, "rgb")
         assert pixels is not None  # `find_boxes` has read it
         sizes[name] = pixels.shape[1], pixels.shape[0]
@@ -124,12 +124,14 @@ def annotate(out: Path, boxes: Boxes, annotator: Annotator) -> list[Path]:
     labelled = replace(faces, keypoints=found.points)
     dlib_xml.write(out / XML, labelled, f"images relative to {root}", sizes=sizes)
     coco.write(out / JSON, labelled, sizes=sizes, names=skeleton.names, lines=segments(skeleton))
-    files = [*pictures.values(), out / CSV, out / XML, out / JSON]
+    files, said = [*pictures.values(), out / CSV, out / XML, out / JSON], ""
     if annotator.intervals:
         radii = annotator.intervals.radii(found, faces.faces)
         write_text(out / INTERVALS, "".join(interval_lines(faces.faces, found, radii)))
         files.append(out / INTERVALS)
-    return files
+        said = (f"{out / INTERVALS}: a radius for each point, to hold {annotator.intervals.coverage:.0%} of them, "
+                f"in the mean {radii.mean():.1f} px")
+    return files, said
 
 
 def choose_members(

@@ -131,7 +131,7 @@ def _whole(sizes: dict[Path, np.ndarray]) -> tuple[Boxes, list[str], list[str]]:
 def _detect(images: Sequence[Path]) -> tuple[Boxes, list[str], list[str]]:
     """Detect faces; returns the boxes of the images that show any, a note for each other, no problems."""
     detector = load_detector()
-    every = {image: detector(pixels) for image in tqdm(images, "detect", unit="photo")
+    every = {image: detector(pixels) for image in tqdm(images, "detect", unit="photo", disable=None)
              if (pixels := read_image(image, "rgb")) is not None}
     notes = [f"{image}: no face found" for image, rows in every.items() if not len(rows)]
     return {image: rows for image, rows in every.items() if len(rows)}, notes, []

@@ -57,7 +57,7 @@ def detect_boxes(annotations: Annotations, root: Path) -> tuple[np.ndarray, np.n
     without, image = np.isnan(boxes).all(axis=1), annotations.faces.image.to_numpy()
     missed, size, problems = np.zeros(len(boxes), bool), np.ones_like(boxes), []
     detector = load_detector()
-    for name in tqdm(dict.fromkeys(image[without]), "detect", unit="photo"):
+    for name in tqdm(dict.fromkeys(image[without]), "detect", unit="photo", disable=None):
         rows, pixels = np.flatnonzero(without & (image == name)), read_image(root / name, "rgb")
         if pixels is None:
             problems.append(f"{root / name}: cannot be read as an image")

@@ -161,7 +161,7 @@ def ask(
         inputs, outputs = ([each.name for each in part] for part in (session.get_inputs(), session.get_outputs()))
         start = time.process_time()
         found = [session.run(None, {each: feeds[each][row : row + 1] for each in inputs})
-                 for row in tqdm(range(len(faces)), f"{name} by onnxruntime", unit="face")]
+                 for row in tqdm(range(len(faces)), f"{name} by onnxruntime", unit="face", disable=None)]
         milliseconds[name] = 1000 * (time.process_time() - start) / len(faces)
         feeds |= {each: np.concatenate(part) for each, part in zip(outputs, zip(*found, strict=True), strict=True)}
         feeds[name] = feeds["points"]

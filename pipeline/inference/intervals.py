@@ -34,12 +34,14 @@ class Intervals:
         base, slope: (K,) neither negative, by least squares.
         quantile: (K,) of the errors in units of the expected one; infinite for a point that too few faces have.
         factor: source → how much larger its radii are; 1 for those with few faces.
+        coverage: the share of the points that shall lie within.
     """
 
     base: np.ndarray
     slope: np.ndarray
     quantile: np.ndarray
     factor: Mapping[str, float]
+    coverage: float
 
     @classmethod
     def fit(cls, predictions: Predictions, truth: np.ndarray, faces: pd.DataFrame, coverage: float) -> "Intervals":
@@ -59,7 +61,7 @@ class Intervals:
         factor = {str(source): conformal_quantile(ratio[rows].ravel(), coverage)
                   for source, rows in faces.groupby("source").indices.items()
                   if len(rows) >= FEW and np.isfinite(ratio[rows]).any()}
-        return cls(base=base, slope=slope, quantile=quantile, factor=factor)
+        return cls(base=base, slope=slope, quantile=quantile, factor=factor, coverage=coverage)
 
     def radii(self, predictions: Predictions, faces: pd.DataFrame) -> np.ndarray:
         """(N, K) radius of each predicted point; infinite for a point that too few faces had to fit it on.

@@ -68,8 +68,8 @@ class Upright(Part):
 class Manifest(Part):
     """An `Annotator`, but for its arrays and networks.
 
-    `weights` are those of the blend, `shape` and `intervals` are whether there are any. A device is "auto" but for the
-    CPU, which every machine has.
+    `weights` are those of the blend, `shape` is whether it has a correction, `intervals` the coverage. A device is
+    "auto" but for the CPU, which every machine has.
     """
 
     format: Literal[1]
@@ -80,7 +80,7 @@ class Manifest(Part):
     members: Annotated[dict[Slug, FoldNames], Field(min_length=1)]
     weights: list[float] | None
     shape: bool
-    intervals: bool
+    intervals: Annotated[float, Field(gt=0, lt=1)] | None
     device: Literal["auto", "cpu"]
     precision: Literal["auto", "float32", "bfloat16", "float16"]
     tta: TTA
@@ -120,7 +120,7 @@ def write_package(folder: Path, annotator: Annotator, device: str, precision: st
                                 "folds": _names(cascade.runs), "geometry": asdict(cascade.geometry)},
         "members": {model: _names(runs) for model, runs in annotator.members.items()},
         "weights": None if blend.weights is None else blend.weights.tolist(), "shape": blend.shape is not None,
-        "intervals": annotator.intervals is not None,
+        "intervals": annotator.intervals and annotator.intervals.coverage,
         "device": "cpu" if device == "cpu" else "auto", "precision": precision, "tta": asdict(annotator.tta),
     })
     with atomic_path(folder.resolve()) as partial:
@@ -161,7 +161,9 @@ def load_package(folder: Path) -> Annotator:
             reference=arrays["reference"], geometry=upright.geometry)
     if manifest.shape:
         shape = ShapeCorrection(weights=arrays["weights"], offset=arrays["offset"])
-    intervals = Intervals(**{name: arrays[name] for name in RADII}, factor={}) if manifest.intervals else None
+    intervals = None
+    if manifest.intervals:
+        intervals = Intervals(**{name: arrays[name] for name in RADII}, factor={}, coverage=manifest.intervals)
     return Annotator(
         members={model: _runs(folder, model, folds) for model, folds in manifest.members.items()},
         blend=Blend(weights=None if manifest.weights is None else np.array(manifest.weights), shape=shape),

@@ -43,7 +43,8 @@ class Predictor:
         network, batch_size = self.runtime.place(self.network).eval(), self.tta.batch_size
         points = np.empty((len(rows), len(self.flip_indices), 2), np.float32)
         spread = np.empty(points.shape[:2], np.float32)
-        for start in tqdm(range(0, len(rows), batch_size), desc=progress, unit="batch", disable=progress is None):
+        for start in tqdm(range(0, len(rows), batch_size), desc=progress, unit="batch",
+                          disable=None if progress else True):
             batch = slice(start, start + batch_size)
             views = np.stack([self._view(network, store, rows[batch], shift, mirrored) for shift, mirrored
                               in product(shifts, (False, True) if self.tta.flip else (False,))])  # V B K 2

@@ -301,7 +301,8 @@ def make_sample(root: Path, *, train_faces: int, test_faces: int, seed: int, job
         tasks = [joblib.delayed(_shoot)(folder, shot, seed, owner) for shot in shots]
         drawn = joblib.Parallel(n_jobs=jobs, return_as="generator")(tasks)
         photos: dict[str, list[Photo]] = {part: [] for part in _PARTS}
-        for shot, made in zip(shots, tqdm(drawn, total=len(shots), desc="sample", unit="photo"), strict=True):
+        progress = tqdm(drawn, total=len(shots), desc="sample", unit="photo", disable=None)
+        for shot, made in zip(shots, progress, strict=True):
             photos[shot.part] += made
         for part in _PARTS:
             boxes = [(name, *box, "") for name, _, found, _ in photos[part] for box in found.tolist()]

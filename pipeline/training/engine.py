@@ -118,7 +118,8 @@ class Trainer:
             self.step = GraphedStep(alone) if self.graphed else alone
         scheduler = build_scheduler(self.optimizer, self.schedule, epochs=len(phase), steps=len(loader))
         title = f"{self.label} epoch {epoch + 1}/{self.schedule.epochs}"
-        for step, batch in enumerate(tqdm(loader, title, leave=False, disable=not self.distributed.is_main)):
+        hidden = None if self.distributed.is_main else True  # None: where no terminal shows it
+        for step, batch in enumerate(tqdm(loader, title, leave=False, disable=hidden)):
             update = epoch * len(loader) + step
             scheduler.step_update(update - phase.start * len(loader))
             if self.graphed:

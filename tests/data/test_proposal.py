@@ -45,7 +45,7 @@ def test_propose_for_a_csv_with_photos_in_subfolders_finds_everything(tmp_path):
     assert lines[:2] == ["train.csv: csv_points, 18 faces in 18 photos, 5 points, no boxes; photos in training",
                          "test.csv: csv_points, 4 faces in 4 photos, 5 points, no boxes; photos in test/all"]
     assert "2 left/right pairs" in lines[2] and "[0, 1] are the uppermost" in lines[2]
-    assert notes == ["test.csv: columns ignored: age"]
+    assert notes[0] == "test.csv: columns ignored: age" and "stages.detect" in notes[1] and len(notes) == 2
 
 
 @pytest.mark.parametrize("photos", ["training", "."])
@@ -83,6 +83,22 @@ def test_propose_for_faces_with_boxes_leaves_the_crop(tmp_path):
                for note in propose(tmp_path, train, test)[2])
     assert any("the test faces have boxes, the train faces have none" in note
                for note in propose(tmp_path, test, train)[2])
+
+
+def test_propose_for_small_faces_without_boxes_recommends_detection(tmp_path):
+    """The points of SHAPE are 24 pixels wide and high, of photos of 64."""
+    assert any("a face fills 39% of its photo's longer side" in note and "stages.detect" in note
+               for note in propose(tmp_path, write(tmp_path, "train.csv", images()), None)[2])
+    large = write(tmp_path, "large.csv", images(), shape=2 * SHAPE - 32)
+    assert not any("stages.detect" in note for note in propose(tmp_path, large, None)[2])
+
+
+@pytest.mark.parametrize(("count", "epochs"), [(12, 100), (50, 60), (300, None)])
+def test_propose_for_fewer_faces_than_the_default_raises_the_epochs(tmp_path, count, epochs):
+    default = {"sample": {"train_faces": 300}, "models": {"net": {"epochs": 10}}}
+    changes, lines, _ = propose(tmp_path, write(tmp_path, "train.csv", images(count)), None, default)
+    assert changes.get("models") == (epochs and {"net": {"epochs": epochs}})
+    assert any(f"{count} faces: more epochs" in line and f"(net {epochs})" in line for line in lines) == bool(epochs)
 
 
 def test_propose_for_points_whose_sides_are_unknown_mirrors_nothing(tmp_path):
@@ -150,6 +166,6 @@ def test_propose_for_bad_files_says_what_to_do(tmp_path, monkeypatch):
 def test_propose_for_real_faces_without_boxes(folder, file, skeleton, groups):
     if not (DATA / folder).is_dir():
         pytest.skip(f"needs {folder} in shared/data")
-    changes, _, notes = propose(DATA / folder, DATA / folder / file, None)
+    changes, _, (note,) = propose(DATA / folder, DATA / folder / file, None)
     assert changes["data"]["skeleton"] == skeleton and changes["crop"]["margin"] == 1.0
-    assert ("split" in changes) == groups and not notes
+    assert ("split" in changes) == groups and "stages.detect finds boxes" in note

@@ -155,7 +155,7 @@ def test_write_intervals_writes_both_tables(tmp_path):
     held = errors(test, others).ravel() <= table.radius
     assert abs(held.mean() - 0.9) < 0.03
     assert 20 < len(unsure) < 90 and (unsure.of_size.diff().dropna() <= 0).all()
-    assert said.endswith(f"{len(unsure)} unsure faces")
+    assert f"r.csv: {len(unsure)} test faces are less certain" in said
     np.testing.assert_allclose(unsure.radius, table.groupby("face").radius.mean()[unsure.face], atol=1e-3)
     assert unsure.face.max() >= 1000
     assert table.face.tolist() == np.repeat(range(1050), K).tolist()

@@ -29,7 +29,7 @@ from tests.conftest import succeed
 onnxruntime = pytest.importorskip("onnxruntime")
 ROOT = Path(__file__).parents[2]
 RADII = Intervals(base=np.linspace(0.01, 0.02, 68), slope=np.linspace(0.5, 1.5, 68), quantile=np.linspace(1, 2, 68),
-                  factor={})
+                  factor={}, coverage=0.9)
 EXPORTED = {"precision": "float32", "about": "not for trade"}
 
 

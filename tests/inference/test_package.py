@@ -99,10 +99,11 @@ def test_package_of_scored_run_holds_its_intervals_and_scores(finished, tmp_path
     points = truth + np.float32(3.0) * rng.choice([-1, 1], truth.shape)
     oof = Predictions(face=np.arange(len(truth)), points=points, spread=rng.uniform(1, 2, truth.shape[:2]))
     oof.save(Path("ensemble/oof.npz"))
-    succeed("annotate", *photos(finished))
+    said = succeed("annotate", *photos(finished))
     wanted = results()
     table = pd.read_csv("annotated/intervals.csv")
     assert len(table) == 68 * len(table.face.unique()) and (table.radius > 0).all()
+    assert f"to hold 90% of them, in the mean {table.radius.mean():.1f} px" in said
     assert table[["x", "y"]].to_numpy() == pytest.approx(
         pd.read_csv("annotated/points.csv").filter(like="part_").to_numpy().reshape(-1, 2), abs=1e-3)
     succeed("package")

@@ -35,7 +35,9 @@ def test_init_writes_params_that_the_stages_run_with(mine):
     params = load_params(Path("params.yaml"))
     assert params.data.solution is None and not params.sample.sets and params.data.skeleton.name == "ibug68"
     assert Path("params.yaml").read_text().count("#") > 70
+    assert params.models["resnet"].epochs == 10 * load_params(ROOT / "presets" / "sample.yaml").models["resnet"].epochs
     assert "0 problems" in succeed("validate")
+    assert " box" not in succeed("validate")  # none of them has one of its own
     shown = succeed("crop")
     assert "data/crops/train: 20 faces" in shown and "1 columns ignored: age" in shown
     succeed("split")

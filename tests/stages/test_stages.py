@@ -82,7 +82,7 @@ def test_submit_writes_intervals_beside_submission(workplace):
     assert set(pd.read_csv(folder / "submissions" / "submission.review.csv").face) <= set(range(5))
     found = json.loads((folder / "metrics.json").read_text())["intervals"]
     assert 0.5 < found["coverage"] <= 1 and set(found["sources"]) == {"indoor", "outdoor"}
-    assert "90% intervals hold" in outputs["score"] and "unsure faces" in outputs["submit"]
+    assert "90% intervals hold" in outputs["score"] and "less certain" in outputs["submit"]
 
 
 def test_score_equals_scores_of_files(workplace):
