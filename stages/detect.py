@@ -27,6 +27,8 @@ def main(photos: Path, annotations: Path, out: Path) -> None:
     from pipeline.inference.annotate import to_csv
     from pipeline.inference.detect import detect_boxes
 
+    if out.exists() and out.samefile(annotations):
+        raise UserError(f"{out}: is the file of the annotations; choose another OUT.csv")
     root = data_folder(photos, [annotations])
     found = look(root, photos, annotations)
     if found.problems:

@@ -28,6 +28,7 @@ from pipeline.inference.predict import load_predictor
 from pipeline.inference.predictions import Predictions
 from pipeline.inference.shape import ShapeCorrection
 from pipeline.inference.tta import TTA
+from pipeline.keypoints.geometry import finite_mean
 from pipeline.keypoints.skeleton import Skeleton, segments
 from pipeline.models.device import Runtime
 from pipeline.plots.faces import draw_image
@@ -130,7 +131,7 @@ def annotate(out: Path, boxes: Boxes, annotator: Annotator) -> tuple[list[Path],
         write_text(out / INTERVALS, "".join(interval_lines(faces.faces, found, radii)))
         files.append(out / INTERVALS)
         said = (f"{out / INTERVALS}: a radius for each point, to hold {annotator.intervals.coverage:.0%} of them, "
-                f"in the mean {radii.mean():.1f} px")
+                f"in the mean {finite_mean(radii, None):.1f} px")
     return files, said
 
 

@@ -72,7 +72,7 @@ class Manifest(Part):
     "auto" but for the CPU, which every machine has.
     """
 
-    format: Literal[1]
+    format: Literal[2]
     skeleton: Points
     geometry: CropGeometry
     whole_photos: bool = False
@@ -113,7 +113,7 @@ def write_package(folder: Path, annotator: Annotator, device: str, precision: st
     if folder.exists() and not (folder / MANIFEST).is_file():
         raise UserError(f"{folder}: is there and is no package; choose another --out")
     manifest = Manifest.model_validate({
-        "format": 1,
+        "format": 2,
         "skeleton": describe_skeleton(annotator.skeleton), "geometry": asdict(annotator.geometry),
         "whole_photos": annotator.whole_photos,
         "cascade": cascade and {"models": list(cascade.models), "locator": cascade.locator,

@@ -106,5 +106,7 @@ def test_detect_takes_no_face_of_another(boxless):
 def test_detect_of_boxed_or_missing_data_is_refused(boxless):
     result = run("detect", "mine", "mine/train.xml", "mine/boxed.csv")
     assert result.exit_code == 1 and "mine/train.xml: all faces have boxes" in result.output
+    result = run("detect", "mine", "mine/train.csv", "mine/../mine/train.csv")
+    assert result.exit_code == 1 and "is the file of the annotations" in result.output
     result = run("detect", "mine", "mine/gone.csv", "mine/boxed.csv")
     assert result.exit_code == 1 and "gone.csv: not found" in result.output

@@ -179,7 +179,7 @@ def test_annotate_from_damaged_package_is_refused(package, finished):
     lambda text: "\udcff",
     lambda text: text.replace("0.9", "0.8"),
     lambda text: text.replace('"unet": [', '"umet": ['),
-    lambda text: text.replace('"format": 1', '"format": 2'),
+    lambda text: text.replace('"format": 2', '"format": 1'),
     lambda text: text.replace('"resnet": [', '"x": [', 1).replace('"unet": [', '"resnet": [').replace('"x"', '"unet"'),
 ])
 def test_annotate_from_package_with_edited_manifest_is_refused(package, finished, edit):
