@@ -22,7 +22,8 @@ SOME = 100  # faces that are measured, at most
 SMALL_FACE = 0.5  # longer side of the points, in longer sides of the photo
 TWO_CROPS = ("the {} faces have boxes, the {} faces have none and get the whole photo: crops that differ so much make "
              "poor predictions; give both boxes")
-
+SMALL_FACES = ("a face fills {:.0%} of its photo's longer side (median), which leaves few pixels of it; python -m "
+               "stages.detect finds boxes, see docs/data.md")
 UNKNOWN = ("which are left and right is not known (few faces, or all look to one side), so nothing is mirrored; give "
            "data.skeleton `pairs`, and turn augment.flip and predict.flip on")
 
@@ -97,20 +98,23 @@ def propose(
         changes["crop"] = {"margin": 1.0, "shift_y": 0.0}
         lines.append("crop: the whole photo, for want of boxes (margin 1.0)")
         if (share := _filled(root, first.annotations)) < SMALL_FACE:
-            notes.append(f"{first.name}: a face fills {share:.0%} of its photo's longer side (median), which leaves "
-                         "few pixels of it; python -m stages.detect finds boxes, see docs/data.md")
+            notes.append(f"{first.name}: {SMALL_FACES.format(share)}")
     if people := describe_people(first.annotations.faces.image):
         changes["split"] = {"photo_pattern": suggest_pattern(first.annotations.faces.image)}
         lines.append(people.partition("; ")[0] + ": split.photo_pattern keeps each in one fold")
     if first.format == "kaggle_pixels" and (root / LOOKUP).is_file():
         changes["submit"] = {"lookup": LOOKUP}
-    count = len(first.annotations)
-    if default and (factor := min(default["sample"]["train_faces"] / count, MOST_EPOCHS)) > 1:
-        epochs = {name: round(factor * model["epochs"]) for name, model in default["models"].items()}
+    if default and (epochs := _more_epochs(default, len(first.annotations))):
         changes["models"] = {name: {"epochs": number} for name, number in epochs.items()}
-        lines.append(f"{count} faces: more epochs, for as many steps as the sample's faces get ("
+        lines.append(f"{len(first.annotations)} faces: more epochs, for as many steps as the sample's faces get ("
                      + ", ".join(f"{name} {number}" for name, number in epochs.items()) + ")")
     return changes, lines, notes
+
+
+def _more_epochs(default: Mapping, count: int) -> dict[str, int]:
+    """Raise the epochs of the default's models for fewer faces than its sample has; none where there are as many."""
+    factor = min(default["sample"]["train_faces"] / count, MOST_EPOCHS)
+    return {name: round(factor * model["epochs"]) for name, model in default["models"].items()} if factor > 1 else {}
 
 
 def data_folder(photos: Path, files: Sequence[Path]) -> Path:

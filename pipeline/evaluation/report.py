@@ -131,7 +131,7 @@ def write_report(path: Path, run: Run) -> str:
     folder, other = path.parent, run.other
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        figures = {path.stem: charts.inline_svg(path) for path in _draw_charts(work, run)}
+        figures = {chart.stem: charts.inline_svg(chart) for chart in _draw_charts(work, run)}
         pictures = [(_data_uri(work / file), title, note) for file, title, note in _draw_pictures(work, run)]
     data = gallery.pack(list(_parts(run)))
     on_disk = all((run.root / image).is_file() for image in run.results.train.faces.image[:1])
