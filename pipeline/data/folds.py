@@ -4,6 +4,7 @@ Faces belong together when they are from one photo by name (PHOTO_FACE, `_mirror
 near-duplicates by content (`near_duplicates.py`), whatever they are called. N: faces, P: pairs.
 """
 
+import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,26 +60,31 @@ def strata(source: Sequence[str], width: np.ndarray, height: np.ndarray, *, bins
     return pd.factorize(table.source)[0].astype(np.int64) * bins + third
 
 
-def assign_folds(group: np.ndarray, stratum: np.ndarray, folds: Sequence[int], seed: int) -> np.ndarray:
+def assign_folds(
+    images: Sequence[str], group: np.ndarray, stratum: np.ndarray, folds: Sequence[int], seed: int
+) -> np.ndarray:
     """Assign faces to folds, (N,) int64, each one of `folds`: no group crosses folds, strata are spread evenly.
 
-    Strata with fewer faces than folds are counted to the most common one.
+    The groups of a stratum are sorted by a hash of the seed and of their first image name, and cut into runs of equal
+    length, one a fold. So two groups that become one move themselves and at most one group at each border of two runs;
+    all others stay. A group is of the stratum of the face with that name; strata with fewer groups than folds are
+    counted to the most common one.
 
     Raises:
         UserError: fewer than two folds, or fewer groups than folds.
     """
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    count = len(np.unique(group))
-    if not 2 <= len(folds) <= count:
-        raise UserError(f"split.folds names {len(folds)} folds; 2 to {count} are possible with {count} groups of faces")
-    values, index, counts = np.unique(stratum, return_inverse=True, return_counts=True)
-    target = np.where(counts < len(folds), counts.argmax(), np.arange(len(values)))[index]
-    splitter = StratifiedGroupKFold(len(folds), shuffle=True, random_state=seed)
-    fold = np.empty(len(group), np.int64)
-    for name, (_, rows) in zip(folds, splitter.split(np.zeros(len(group)), target, group), strict=True):
-        fold[rows] = name
-    return fold
+    faces = pd.DataFrame({"image": np.asarray(images, dtype=object), "group": group, "stratum": stratum})
+    table = faces.sort_values("image", kind="stable").groupby("group").first()
+    if not 2 <= len(folds) <= len(table):
+        raise UserError(f"split.folds names {len(folds)} folds; 2 to {len(table)} are possible with {len(table)} "
+                        "groups of faces")
+    small = table.groupby("stratum").image.transform("size") < len(folds)
+    table.loc[small, "stratum"] = table.stratum.mode()[0]
+    table["key"] = [hashlib.sha256(f"{seed} {image}".encode()).hexdigest() for image in table.image]
+    strata_of = table.sort_values("key").groupby("stratum")
+    rank, size = strata_of.cumcount(), strata_of.image.transform("size")
+    index = ((2 * rank + 1) * len(folds) // (2 * size)).loc[group].to_numpy()
+    return np.asarray(folds, np.int64)[index]
 
 
 def check_folds(group: np.ndarray, fold: np.ndarray, folds: Sequence[int]) -> None:

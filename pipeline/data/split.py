@@ -27,7 +27,7 @@ def split_faces(
     if near_duplicates:
         pairs = near_duplicate_pairs(store)
     group = groups(photo_names(faces.image, photo_pattern), pairs)
-    fold = assign_folds(group, strata(faces.source, faces.width, faces.height), folds, seed)
+    fold = assign_folds(faces.image, group, strata(faces.source, faces.width, faces.height), folds, seed)
     check_folds(group, fold, folds)
     return pd.DataFrame({"face": faces.face, "group": group, "fold": fold})
 

@@ -76,29 +76,49 @@ def test_assign_folds_of_any_groups_keeps_them_together(data, size, count, seed)
     source = data.draw(st.lists(st.sampled_from("ab"), min_size=size, max_size=size))
     group = folds.groups([str(photo) for photo in photos], np.array(pairs, int).reshape(-1, 2))
     assert all(group[i] == group[j] for i, j in pairs)
-    names = list(range(10, 10 + count))
+    names, images = list(range(10, 10 + count)), [f"{photo}.jpg" for photo in photos]
     stratum = folds.strata(source, np.arange(1, size + 1), np.ones(size))
     if group.max() + 1 < count:
         with pytest.raises(UserError, match="folds"):
-            folds.assign_folds(group, stratum, names, seed)
+            folds.assign_folds(images, group, stratum, names, seed)
         return
-    fold = folds.assign_folds(group, stratum, names, seed)
+    fold = folds.assign_folds(images, group, stratum, names, seed)
     assert set(fold) <= set(names) and len(fold) == size
     for label in range(group.max() + 1):
         assert len(set(fold[group == label])) == 1
-    np.testing.assert_array_equal(fold, folds.assign_folds(group, stratum, names, seed))
+    np.testing.assert_array_equal(fold, folds.assign_folds(images, group, stratum, names, seed))
 
 
 def test_assign_folds_of_strata_spreads_them_evenly():
     source = np.repeat(["a", "b", "c"], [300, 60, 2])
-    group = np.arange(362) // 2
+    group, images = np.arange(362) // 2, [f"{number}.jpg" for number in range(362)]
     stratum = folds.strata(source, np.random.default_rng(0).uniform(50, 200, 362), np.full(362, 80))
-    fold = folds.assign_folds(group, stratum, [0, 1, 2], seed=1)
+    fold = folds.assign_folds(images, group, stratum, [0, 1, 2], seed=1)
     table = folds.fold_table(fold, group, source)
     assert table.index.tolist() == [0, 1, 2, "all"] and table.columns.tolist() == ["faces", "groups", "a", "b", "c"]
     assert table.loc["all"].tolist() == [362, 181, 300, 60, 2]
     assert table.loc[[0, 1, 2], "a"].between(94, 106).all() and table.loc[[0, 1, 2], "b"].between(16, 24).all()
-    assert (folds.assign_folds(group, stratum, [0, 1, 2], seed=2) != fold).any()
+    assert (folds.assign_folds(images, group, stratum, [0, 1, 2], seed=2) != fold).any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), size=st.integers(20, 300), count=st.integers(2, 6), seed=st.integers(0, 1000))
+def test_assign_folds_of_a_pair_more_moves_few_groups(data, size, count, seed):
+    images = [f"{number}.jpg" for number in range(size)]
+    stratum = np.arange(size) % data.draw(st.integers(1, 3))
+    first, second = data.draw(st.lists(st.integers(0, size - 1), min_size=2, max_size=2, unique=True))
+    before, after = (folds.assign_folds(images, folds.groups(images, pairs), stratum, range(count), seed)
+                     for pairs in (np.empty((0, 2), int), np.array([[first, second]])))
+    assert (before != after).sum() <= count  # one of the pair, and one at each border between two folds
+
+
+def test_assign_folds_of_faces_in_another_order_are_the_same():
+    images = np.array([f"{number}.jpg" for number in range(200)], dtype=object)
+    group, stratum, order = np.arange(200) // 2, np.arange(200) % 3, np.random.default_rng(0).permutation(200)
+    fold = folds.assign_folds(images, group, stratum, [1, 2, 3], seed=0)
+    renumbered = folds.groups([f"{one}" for one in group[order]], np.empty((0, 2), int))
+    np.testing.assert_array_equal(folds.assign_folds(images[order], renumbered, stratum[order], [1, 2, 3], seed=0),
+                                  fold[order])
 
 
 def test_check_folds_with_a_crossing_group_names_it():
@@ -205,7 +225,7 @@ def test_split_faces_of_real_train_faces_keeps_the_same_photos_together_whatever
     table = split_faces(store, photo_pattern=None, **options)
     assert table.group.nunique() == 1949  # of 2006 by name
     counts = table.groupby("fold").size()
-    assert counts.sum() == 2208 and counts.between(430, 453).all()
+    assert counts.sum() == 2208 and counts.between(420, 460).all()  # groups are shared out, not faces
 
 
 def test_read_folds_of_reordered_rows_is_sorted_by_face(tmp_path):
@@ -242,8 +262,8 @@ def test_read_folds_tampered_is_an_error(tmp_path, content):
 
 
 def test_describe_uneven_of_one_large_group_says_so():
-    group = np.r_[np.zeros(90, int), 1:11]
-    fold = folds.assign_folds(group, np.zeros(100, int), [0, 1, 2, 3], seed=0)
+    group, images = np.r_[np.zeros(90, int), 1:11], [f"{number}.jpg" for number in range(100)]
+    fold = folds.assign_folds(images, group, np.zeros(100, int), [0, 1, 2, 3], seed=0)
     assert "faces: the largest group has 90 of 100; scores of such folds" in folds.describe_uneven(group, fold)
     assert folds.describe_uneven(np.arange(100), np.arange(100) % 4) == ""
 
