@@ -21,8 +21,8 @@ setup: $(VENV)/.ready  ## Make the virtual environment and install everything
 run: setup  ## Run the whole pipeline of params.yaml, a fold on each core
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m stages.parallel
 
-test: setup  ## Run all tests
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+test: setup  ## Run all tests, in two processes
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: setup  ## Run the tests that a person runs while editing, in under 90 seconds
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m 'not slow'

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import settings
 from ruamel.yaml import YAML
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
@@ -17,6 +18,7 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 from pipeline.keypoints import geometry
 from pipeline.keypoints.skeleton import make_skeleton
 
+settings.register_profile("fuzz", max_examples=20_000, deadline=None)  # an hour of tests/data/test_fuzz.py
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("KEYPOINT_FOLDS_DATA", ROOT.parent / "shared" / "data"))
 WEIGHTS = DATA.parent / "weights"
