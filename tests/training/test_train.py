@@ -14,12 +14,12 @@ from pipeline.common.paths import Paths
 from pipeline.data.annotations import dlib_xml
 from pipeline.data.crops import CropGeometry, write_crops
 from pipeline.data.store import CropStore, center_input
-from pipeline.inference.predict import predict_fold
+from pipeline.inference.predict import Predictor, predict_fold
 from pipeline.inference.predictions import Predictions
 from pipeline.inference.tta import TTA
 from pipeline.keypoints import geometry
 from pipeline.keypoints.skeleton import SKELETONS
-from pipeline.models.checkpoint import ResumeState, load_model, save_model
+from pipeline.models.checkpoint import ResumeState, load_model
 from pipeline.models.device import make_runtime, to_images
 from pipeline.params import load_params
 from pipeline.training.engine import Trainer
@@ -177,13 +177,15 @@ def test_train_fold_on_points_of_another_skeleton_is_an_error(paths: Paths) -> N
         train_nose(paths)
 
 
-def test_predict_fold_with_points_that_are_not_finite_writes_nothing(paths: Paths) -> None:
-    run = train_nose(paths)
-    network, _, description = load_model(run)
-    with torch.no_grad():
-        next(network.parameters()).fill_(np.nan)
-    save_model(run, network, description)
-    with pytest.raises(UserError, match=r"oof\.npz: 12 of 12 faces .* not finite, the first is face 1"):
+def test_predict_fold_with_points_that_are_not_finite_writes_nothing(paths: Paths, monkeypatch) -> None:
+    run, predict = train_nose(paths), Predictor.predict
+
+    def broken(self: Predictor, store: CropStore, rows: np.ndarray, progress: str = "") -> Predictions:
+        lost = Predictions(face=np.zeros(1), points=np.full((1, 1, 2), np.nan), spread=np.zeros((1, 1)))
+        return lost if progress.endswith("test") else predict(self, store, rows, progress)
+
+    monkeypatch.setattr(Predictor, "predict", broken)
+    with pytest.raises(UserError, match=r"test\.npz: 1 of 1 faces .* not finite, the first is face 0"):
         predict_fold(paths, paths.crops, "nose", 1, flip_indices=NOSE.flip, tta=TTA(batch_size=8),
                      runtime=make_runtime("cpu", "float32"))
     assert not list(run.glob("*.npz"))
