@@ -59,7 +59,9 @@ def _different(numbers: list[int]) -> list[int]:
 Different = AfterValidator(_different)
 MAX_BYTES = 1 << 20
 PHRASES = [("^Value error, ", ""), ("^(Input|List|String|Dictionary) should", "must"), (" after validation", ""),
-           ("valid dictionary( or instance of .*)?", "mapping")]  # pydantic's, and ours
+           ("valid dictionary( or instance of .*)?", "mapping"),
+           ("^Input tag (.*) found using 'name' does not match any of the expected tags: ",
+            r"name \1 is unknown; choose one of ")]  # pydantic's, and ours
 SHORT = Repr()  # of values in messages: aliases can make a small file print for ever
 SHORT.maxlevel, SHORT.maxlist, SHORT.maxdict, SHORT.maxstring, SHORT.maxother = 2, 20, 20, 200, 200
 
@@ -249,6 +251,12 @@ class HeatmapParams(Section):
     decoder: Literal["window", "argmax"]
 
 
+# As the classes of `pipeline.models` have them, which would load torch; a test compares.
+LOSSES = {"regression": ("l1", "smooth_l1", "mse"), "simcc": ("axis_cross_entropy",), "heatmap": ("cross_entropy",),
+          "gaussian": ("mse",), "sigmoid": ("binary_cross_entropy",)}
+SPATIAL = {"unet", "heatmap", "gaussian", "sigmoid"}
+
+
 class LossParams(Section):
     """See `pipeline.models.losses`; `beta` is the width of smooth_l1's parabola, in units of the codec."""
 
@@ -278,6 +286,20 @@ class Model(Schedule):
     augment: AugmentationChanges
 
 
+def _fits(model: Model) -> Model:
+    """Check that the codec fits the network, and the loss the codec."""
+    network, codec, loss = model.network.name, model.codec.name, model.loss
+    if (network in SPATIAL) != (codec in SPATIAL):
+        fitting = [name for name in LOSSES if (name in SPATIAL) == (network in SPATIAL)]
+        raise ValueError(f"codec {codec} does not fit network {network}; its codec.name is one of {', '.join(fitting)}")
+    if loss.name not in LOSSES[codec]:
+        raise ValueError(f"loss {loss.name} does not fit codec {codec}; its loss.name is one of "
+                         f"{', '.join(LOSSES[codec])}")
+    if loss.beta is not None and loss.name != "smooth_l1":
+        raise ValueError(f"loss {loss.name} has no beta; only smooth_l1 has one")
+    return model
+
+
 class Ensemble(Section):
     """See `pipeline.inference.ensemble`."""
 
@@ -304,7 +326,7 @@ class Params(Section):
     split: Split
     align: Align
     train: Train
-    models: dict[Slug, Model]
+    models: dict[Slug, Annotated[Model, AfterValidator(_fits)]]
     augment: Augmentation
     predict: TTA
     ensemble: Ensemble
@@ -418,5 +440,5 @@ def _message(type: str, loc: tuple, input: object, msg: str, **_: object) -> str
         return f"{key}: missing; see presets/sample.yaml for every key"
     for phrase, ours in PHRASES:
         msg = re.sub(phrase, ours, msg)
-    value = "" if isinstance(input, dict | BaseModel) else f" is {SHORT.repr(input)}:"
+    value = "" if isinstance(input, dict | BaseModel | Model) else f" is {SHORT.repr(input)}:"
     return f"{key}{value} {msg}".strip()

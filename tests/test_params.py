@@ -4,11 +4,15 @@ import itertools
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline import params
 from pipeline.common.errors import UserError
+from pipeline.models import CODECS, NETWORKS
+from pipeline.models.losses import LOSSES
 from pipeline.params import load_names, load_params
 
 ROOT = Path(__file__).parents[1]
@@ -62,6 +66,31 @@ def test_load_params_wrong_values_are_all_named(tmp_path):
         assert wanted in problems
     assert len(error.value.problems) == 10
     assert all(str(path) in problem for problem in error.value.problems)
+
+
+@pytest.mark.parametrize(("model", "edit", "message"), [
+    ("resnet", {"loss": {"name": "wing"}},
+     "loss wing does not fit codec simcc; its loss.name is one of axis_cross_entropy"),
+    ("unet", {"codec": {"name": "regression"}},
+     "codec regression does not fit network unet; its codec.name is one of heatmap, gaussian, sigmoid"),
+    ("resnet", {"codec": {"name": "regression"}, "loss": {"name": "mse", "beta": 0.5}}, "loss mse has no beta"),
+    ("unet", {"network": {"name": "vnet"}}, "network name 'vnet' is unknown; choose one of 'simplenet', "),
+])
+def test_load_params_of_parts_that_do_not_fit_names_the_model(tmp_path, model, edit, message):
+    with pytest.raises(UserError) as error:
+        load_params(changed(tmp_path, lambda values: values["models"][model].update(edit)))
+    assert f"params.yaml: models.{model}" in str(error.value) and message in str(error.value)
+
+
+def test_names_of_networks_codecs_and_losses_are_those_of_the_library():
+    def names(union: type) -> set[str]:
+        return {name for section in get_args(union) for name in get_args(section.model_fields["name"].annotation)}
+
+    hints = get_type_hints(params.Model)
+    assert names(hints["network"]) == set(NETWORKS) and names(hints["codec"]) == set(CODECS) == set(params.LOSSES)
+    assert {name: codec.losses for name, codec in CODECS.items()} == params.LOSSES
+    assert {loss for codec in CODECS.values() for loss in codec.losses} == set(LOSSES)
+    assert {name for name, part in (CODECS | NETWORKS).items() if part.spatial} == params.SPATIAL
 
 
 def test_model_augment_replaces_the_keys_that_it_gives(tmp_path):

@@ -152,7 +152,7 @@ def look(root: Path, photos: Path, file: Path) -> Part:
         raise UserError(*problems)
     found = Part(name=name, format=format, annotations=annotations, problems=problems, photos=None)
     images = annotations.faces.image.tolist()
-    if format not in formats.NAMING:
+    if format in formats.UNNAMED:
         return found
     below = Path(os.path.relpath(os.path.abspath(photos), root)).as_posix()
     folder, count = find_folder(root / below, images)

@@ -4,14 +4,13 @@ from typing import Any
 
 from pipeline.common.errors import UserError
 from pipeline.models.backbone import Backbone, KeypointNetwork, Shape
-from pipeline.models.codecs import CODECS, Heatmap, Regression, SimCC
+from pipeline.models.codecs import CODECS, Codec
 from pipeline.models.resnet import ResNet
 from pipeline.models.simplenet import SimpleNet
 from pipeline.models.smallcnn import SmallCNN
 from pipeline.models.unet import UNet
 
 NETWORKS = {"simplenet": SimpleNet, "smallcnn": SmallCNN, "resnet": ResNet, "unet": UNet}
-Codec = Regression | SimCC | Heatmap
 
 
 def build_model(

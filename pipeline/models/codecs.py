@@ -171,7 +171,8 @@ def _outer(profiles: Tensor) -> Tensor:
     return y[..., :, None] * x[..., None, :]
 
 
-CODECS: dict[str, type[Regression | SimCC | Heatmap]] = {
+Codec = Regression | SimCC | Heatmap
+CODECS: dict[str, type[Codec]] = {
     "regression": Regression, "simcc": SimCC, "heatmap": Heatmap, "gaussian": Gaussian, "sigmoid": Sigmoid}
 
 

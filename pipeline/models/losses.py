@@ -66,12 +66,8 @@ LOSSES: dict[str, Loss] = {"l1": l1, "smooth_l1": smooth_l1, "mse": mse, "binary
                            "cross_entropy": cross_entropy, "axis_cross_entropy": axis_cross_entropy}
 
 
-def build_loss(codec: Codec, name: str, beta: float | None = None) -> Loss:
-    """Look up a loss for the codec's targets; a UserError lists those that fit. `beta` is for smooth_l1 alone."""
+def build_loss(codec: Codec, name: str, **arguments: float | None) -> Loss:
+    """Look up a loss for the codec's targets; a UserError lists those that fit. An argument of None is left out."""
     if name not in codec.losses:
         raise UserError(f"loss {name!r} does not fit this codec: choose one of {', '.join(codec.losses)}")
-    if beta is None:
-        return LOSSES[name]
-    if name != "smooth_l1":
-        raise UserError(f"loss {name!r} has no beta; only smooth_l1 has one")
-    return partial(smooth_l1, beta=beta)
+    return partial(LOSSES[name], **{key: value for key, value in arguments.items() if value is not None})

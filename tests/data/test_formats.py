@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.common.errors import UserError
-from pipeline.data.annotations import BOX, Layout, dlib_xml, formats, pts
+from pipeline.data.annotations import BOX, Annotations, Layout, dlib_xml, formats, pts, tabulate
 from pipeline.data.crops import CropGeometry, write_crops
 from pipeline.data.images import Images
 from pipeline.data.store import CropStore
@@ -145,8 +145,8 @@ def test_read_with_an_unreadable_image_for_a_box_is_a_problem(root):
     ("gone.xml", None, "gone.xml: cannot be read (No such file or directory); check the path"),
     ("gone.pts", None, "gone.pts: no .pts files; name a folder of them, or a pattern as '**/*.pts'"),
     ("empty.csv", " \n", "empty.csv: is empty; annotations are expected"),
-    ("notes.txt", "hello\n", "notes.txt: its format is not recognised; set data.format to one of dlib_xml, pts, asf, "
-                             "csv_points, kaggle_pixels, wflw, coco"),
+    ("notes.txt", "hello\n", "notes.txt: its format is not recognised; set data.format to one of "
+     + ", ".join(formats.FORMATS)),
     (".", None, ".: this folder holds both .pts and .asf files; set data.format"),
     ("b", None, "b: this folder holds neither .pts nor .asf files; name a file"),
 ])
@@ -227,6 +227,15 @@ def test_parse_of_a_path_outside_the_data_folder_is_refused(tmp_path, format, im
     (tmp_path / "labels.asf").write_text(text)
     found, problems = formats.parse(tmp_path, "labels.asf", Layout(format=format))
     assert len(found) == 0 and len(problems) == 1 and "image path" in problems[0]
+
+
+def test_parse_by_a_reader_that_takes_any_path_is_refused(root, monkeypatch):
+    def careless(root: Path, name: str, num_points: int | None) -> tuple[Annotations, list[str]]:
+        return tabulate([(0, "../a.png", 1, 2, 3, 4, f"{root / name}:1")], [POINTS[0]]), []
+
+    monkeypatch.setitem(formats.FORMATS, "wflw", careless)
+    found, problems = formats.parse(root, "list.txt", Layout(format="wflw"))
+    assert len(found) == 0 and "leaves the data folder" in problems[0]
 
 
 def test_parse_of_a_file_outside_the_data_folder_is_refused(root):

@@ -74,5 +74,3 @@ def test_loss_all_points_missing_is_zero():
 def test_build_loss_unfit_for_the_codec_is_an_error():
     with pytest.raises(UserError, match="choose one of cross_entropy"):
         build_loss(Heatmap, "l1")
-    with pytest.raises(UserError, match="only smooth_l1"):
-        build_loss(Regression, "l1", beta=0.1)

@@ -33,7 +33,7 @@ from pipeline.data.images import Images, find_folder
 # (root, name, num_points) → the faces that could be read, in the order of the data set, and the problems of the others.
 # num_points is K; None: that of the first good face. Boxes are NaN where there are none.
 Reader = Callable[[Path, str, int | None], tuple[Annotations, list[str]]]
-NAMING = ("csv_points", "dlib_xml", "wflw", "coco")  # formats that name images, by paths
+UNNAMED = ("pts", "asf", "kaggle_pixels")  # formats that do not name images by paths in the data folder
 HEAD = 1 << 16  # bytes that are looked at to recognise a file
 
 
@@ -117,6 +117,7 @@ def parse(root: Path, name: str, layout: Layout = ANY) -> tuple[Annotations, lis
         return tabulate([], None), list(error.problems)
     annotations, problems = FORMATS[format](root, name, None if layout.points else layout.num_points)
     annotations, wrong = place_images(annotations, root, layout.photos, format)
+    wrong += [reason for image in annotations.faces.image.unique() if (reason := path_problem(image))]
     if wrong:
         return tabulate([], None), [*problems, *(f"{root / name}: {reason}" for reason in wrong)]
     annotations, wrong = make_boxes(annotations, root, layout.box)
@@ -161,7 +162,7 @@ def place_images(
     annotations: Annotations, root: Path, photos: str, format: str,
 ) -> tuple[Annotations, list[str]]:
     """Name the images relative to the data folder, not to `photos` in it; return a problem where all are missing."""
-    if format not in NAMING:
+    if format in UNNAMED:
         problem = f"data.photos is {photos!r}, but {format} does not name images by their paths; set it to null"
         return annotations, [problem] if photos else []
     names = annotations.faces.image.unique()
