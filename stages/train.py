@@ -13,16 +13,20 @@ from stages.cli import PATHS, Command, crops_folder, fold_option, model_option, 
 @params_option
 def main(model: str | None, fold: int, params_path: Path) -> None:
     """Train one fold of one model; resume an interrupted run of the same params."""
+    import torch
+
     from pipeline.models.device import make_runtime
     from pipeline.params import load_params
     from pipeline.training.train import train_fold
 
     params = load_params(params_path)
     (name, _), train = params.model(model), params.train
+    runtime = make_runtime(train.device, train.precision, train.threads, train.workers)
+    if runtime.device.type == "cpu":
+        click.echo(f"{name}-{fold}: CPU threads: {torch.get_num_threads()}")
     train_fold(
         PATHS, crops_folder(params, name) / "train", name, params.fold(fold), recipe=params.recipe(name),
-        skeleton=params.data.skeleton,
-        runtime=make_runtime(train.device, train.precision, train.threads, train.workers),
+        skeleton=params.data.skeleton, runtime=runtime,
     )
 
 

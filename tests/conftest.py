@@ -14,6 +14,7 @@ from hypothesis import settings
 from ruamel.yaml import YAML
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes test at once
 
 from pipeline.keypoints import geometry
 from pipeline.keypoints.skeleton import make_skeleton

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +23,7 @@ class Runtime:
 
     device: torch.device
     dtype: torch.dtype  # of matrix products; float32 means no autocast
-    threads: int = 0  # of the CPU, 0 for all; their number changes the last digits of sums
+    threads: int = 0  # of the CPU, 0 for those that are free; their number changes the last digits of sums
     workers: int = 0  # processes that augment beside the training
 
     def place(self, network: AnyModule) -> AnyModule:
@@ -40,7 +41,7 @@ class Runtime:
 
 
 def make_runtime(device: str, precision: str, threads: int = 0, workers: int = 0) -> Runtime:
-    """Choose a device and precision; set torch's threads and, on a CPU, `keep_pages`.
+    """Choose a device and precision; set torch's threads (0: `free_cores`, on a CPU) and, on a CPU, `keep_pages`.
 
     Args:
         device: "auto" (CUDA, then MPS, then CPU) or a torch device.
@@ -59,9 +60,20 @@ def make_runtime(device: str, precision: str, threads: int = 0, workers: int = 0
         raise UserError(f"train.device {device!r}: torch finds no such device; use auto or cpu")
     if chosen.type == "cpu":
         keep_pages()
+        if not threads:
+            torch.set_num_threads(free_cores())
     if precision == "auto":
         precision = "bfloat16" if _has_bfloat16(chosen) else "float32"
     return Runtime(device=_local_device(chosen), dtype=getattr(torch, precision), threads=threads, workers=workers)
+
+
+def free_cores() -> int:
+    """Count the cores that other processes leave free, from 1 to torch's threads: threads that share a core wait."""
+    threads = torch.get_num_threads()
+    if threads == 1:
+        return 1
+    busy = psutil.cpu_percent(interval=0.3) / 100
+    return min(threads, max(1, round((os.cpu_count() or 1) * (1 - busy))))
 
 
 def _local_device(device: torch.device) -> torch.device:

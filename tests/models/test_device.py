@@ -32,6 +32,19 @@ def test_make_runtime_missing_device_is_an_error():
     assert make_runtime("auto", "float32").dtype == torch.float32
 
 
+@pytest.mark.parametrize(("threads", "busy", "used"), [
+    (0, 0.0, 4), (0, 49.0, 4), (0, 75.0, 2), (0, 100.0, 1), (3, 100.0, 3)])
+def test_make_runtime_takes_as_many_threads_as_cores_are_free(monkeypatch, threads, busy, used):
+    before = torch.get_num_threads()
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("psutil.cpu_percent", lambda interval: busy)
+    torch.set_num_threads(4)
+    make_runtime("cpu", "float32", threads)
+    found = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert found == used
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives pages back at once")
 def test_make_runtime_on_cpu_reuses_freed_memory():

@@ -38,10 +38,10 @@ def batches_of(store, backend="auto", device=FLOAT32.device, **changes):
     return make_batches(store, augmentation, POINTS.flip, device)
 
 
-def trainer_of(store, *, seed=0, runtime=FLOAT32, loss=("smooth_l1", 0.05), validate_every=1, **schedule):
+def trainer_of(store, *, seed=0, runtime=FLOAT32, loss=("smooth_l1", {"beta": 0.05}), validate_every=1, **schedule):
     torch.manual_seed(seed)
     network, codec = build_model(NETWORK, {"name": "regression"}, num_points=68, channels=1, size=32)
-    return Trainer(network=network, codec=codec, loss=build_loss(codec, *loss), store=store, seed=seed,
+    return Trainer(network=network, codec=codec, loss=build_loss(codec, loss[0], **loss[1]), store=store, seed=seed,
                    schedule=Schedule(**SCHEDULE | schedule), runtime=runtime, validate_every=validate_every,
                    eyes=POINTS.eyes)
 
@@ -333,7 +333,7 @@ def test_evaluate_any_batch_size_gives_the_same_scores(store):
     keypoints[::3, :40] = np.nan  # an eye among them
     keypoints[1] = np.nan
     holes = replace(store, keypoints=keypoints)
-    trainer, rows = trainer_of(store, loss=("l1",)), np.arange(8)
+    trainer, rows = trainer_of(store, loss=("l1", {})), np.arange(8)
 
     def scores(faces, size):
         return replace(trainer, store=faces).evaluate(rows, size)
