@@ -57,7 +57,7 @@ def test_training_two_processes_gives_the_weights_of_one(inside, missing, monkey
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     together = train(*torchrun)
     for name, value in alone.items():
-        torch.testing.assert_close(together[name], value, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(together[name], value, rtol=1e-4, atol=1e-4)  # Muon enlarges what sums round
     assert not list(Path(".resume").iterdir())
     losses = [[line.split(",")[2] for line in text.splitlines()[1:]]
               for text in (history, Path("runs/small/fold0/history.csv").read_text())]
