@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 import numpy as np
 
+from pipeline.data.annotations import BOX
 from pipeline.data.folds import fold_rows
 from pipeline.data.store import CropStore
 from pipeline.evaluation.results import load_history
@@ -39,7 +40,7 @@ def main(models: tuple[str, ...], fold: int, pictures: Path | None) -> None:
     for model in models:
         store = CropStore.open(crops_folder(params, model) / "train")
         train, rows = fold_rows(PATHS.folds, fold, len(store))
-        truth, boxes = store.truth, store.faces[["left", "top", "width", "height"]].to_numpy()
+        truth, boxes = store.truth, store.faces[BOX].to_numpy()
         if model == models[0]:
             mean_shape = mean_shape_points(truth[train], boxes[train], boxes[rows])
             print_row("mean shape | |", mean_shape, truth[rows], skeleton.eyes)

@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes test at once
 from pipeline.keypoints import geometry
 from pipeline.keypoints.skeleton import make_skeleton
 
-settings.register_profile("fuzz", max_examples=20_000, deadline=None)  # an hour of tests/data/test_fuzz.py
+settings.register_profile("fuzz", max_examples=20_000, deadline=None)  # for tests/data/test_fuzz.py
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("KEYPOINT_FOLDS_DATA", ROOT.parent / "shared" / "data"))
 WEIGHTS = DATA.parent / "weights"

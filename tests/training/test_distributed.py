@@ -44,6 +44,7 @@ def test_training_two_processes_gives_the_weights_of_one(inside, missing, monkey
     params = YAML(typ="safe", pure=True).load(Path("params.yaml"))
     model = dict(params["models"]["resnet"])
     model |= {"network": SMALL, "epochs": 3, "batch_size": 7, "ema_decay": 0.5, "grad_clip": 0.5}
+    model["optimizer"] = "adamw"  # Muon makes small gradients large, and with them what sums round
     params["models"]["small"] = model
     params["train"].update(models=["small"], threads=1)
     params["augment"].update(noise=0.5, blur=0.5, dropout=0.5)
@@ -57,7 +58,7 @@ def test_training_two_processes_gives_the_weights_of_one(inside, missing, monkey
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     together = train(*torchrun)
     for name, value in alone.items():
-        torch.testing.assert_close(together[name], value, rtol=1e-4, atol=1e-4)  # Muon enlarges what sums round
+        torch.testing.assert_close(together[name], value, rtol=1e-4, atol=1e-6)
     assert not list(Path(".resume").iterdir())
     losses = [[line.split(",")[2] for line in text.splitlines()[1:]]
               for text in (history, Path("runs/small/fold0/history.csv").read_text())]

@@ -177,15 +177,16 @@ def test_train_fold_on_points_of_another_skeleton_is_an_error(paths: Paths) -> N
         train_nose(paths)
 
 
-def test_predict_fold_with_points_that_are_not_finite_writes_nothing(paths: Paths, monkeypatch) -> None:
+@pytest.mark.parametrize("part", ["oof", "test"])
+def test_predict_fold_with_points_that_are_not_finite_writes_nothing(paths: Paths, monkeypatch, part: str) -> None:
     run, predict = train_nose(paths), Predictor.predict
 
     def broken(self: Predictor, store: CropStore, rows: np.ndarray, progress: str = "") -> Predictions:
         lost = Predictions(face=np.zeros(1), points=np.full((1, 1, 2), np.nan), spread=np.zeros((1, 1)))
-        return lost if progress.endswith("test") else predict(self, store, rows, progress)
+        return lost if progress.endswith(part) else predict(self, store, rows, progress)
 
     monkeypatch.setattr(Predictor, "predict", broken)
-    with pytest.raises(UserError, match=r"test\.npz: 1 of 1 faces .* not finite, the first is face 0"):
+    with pytest.raises(UserError, match=rf"{part}\.npz: 1 of 1 faces .* not finite, the first is face 0"):
         predict_fold(paths, paths.crops, "nose", 1, flip_indices=NOSE.flip, tta=TTA(batch_size=8),
                      runtime=make_runtime("cpu", "float32"))
     assert not list(run.glob("*.npz"))
