@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from pipeline.common.errors import UserError
 from pipeline.data.annotations import BOX
-from pipeline.evaluation.compare import FOLDS_DIFFER, as_json, compare, format_comparison
+from pipeline.evaluation.compare import FOLDS_DIFFER, SHOWN, as_json, compare, format_comparison
 from pipeline.evaluation.experiments import Experiment, folder_files, load_experiment
 from pipeline.inference.predictions import Predictions
 from stages.compare import main
@@ -73,6 +73,14 @@ def test_compare_known_difference_is_shown(tmp_path: Path) -> None:
     assert {row.better for row in turned.rows} == {"b"}
 
 
+def test_compare_names_with_html_in_them_are_escaped_for_html_alone(tmp_path: Path) -> None:
+    sides = [load(write(tmp_path / name, {"ensemble": error})) for name, error in (("a<b>", 1.0), ("c", 2.0))]
+    (found,) = compare(*sides)
+    assert "ensemble: a<b> − c" in format_comparison(found)
+    html = format_comparison(found, "html")
+    assert "<h3>ensemble: a&lt;b&gt; − c</h3>" in html and "a<b>" not in html
+
+
 def test_compare_noise_shows_no_difference(tmp_path: Path) -> None:
     noise = np.random.default_rng(1).permutation(NOISE) + 0.001
     (net, _) = compare(load(write(tmp_path / "a", {"net": 1 + NOISE, "ensemble": 0.0})),
@@ -112,6 +120,15 @@ def test_compare_other_faces_or_labels_is_refused(tmp_path: Path) -> None:
     truth[9, 1] = np.nan
     with pytest.raises(UserError, match=r"other true points for 2 faces: 7\.jpg .*, 9\.jpg"):
         compare(whole, load(write(tmp_path / "labels", errors, truth=truth)))
+
+
+@pytest.mark.parametrize("count", [SHOWN, SHOWN + 1])
+def test_compare_names_the_first_faces_that_one_side_lacks(tmp_path: Path, count: int) -> None:
+    whole = load(write(tmp_path / "whole", {"ensemble": 1.0}))
+    with pytest.raises(UserError) as caught:
+        compare(whole, load(write(tmp_path / "part", {"ensemble": 1.0}, order=np.arange(count, FACES))))
+    (problem, _) = caught.value.problems
+    assert problem.count(".jpg") == SHOWN and problem.endswith(", …") == (count > SHOWN)
 
 
 def test_compare_unknown_model_is_named(tmp_path: Path) -> None:

@@ -6,12 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.common.errors import UserError
 from pipeline.data.annotations import BOX
 from pipeline.data.store import CropStore
 from pipeline.evaluation.intervals import (
+    calibration,
     cross_radii,
     describe_coverage,
     measure_coverage,
+    read_review,
     review_table,
     write_intervals,
 )
@@ -116,6 +119,16 @@ def test_measure_coverage_by_region_and_source():
     assert f"90% intervals hold {held[use].mean():.1%} of the out-of-fold points (regions " in describe_coverage(found)
 
 
+def test_calibration_has_a_row_for_each_stated_share():
+    known, store = made_up()
+    fold = np.arange(N) % 2
+    table = calibration(known, store, fold, [0.5, 0.9])
+    radii = [cross_radii(known, store.keypoints, store.faces, fold, level) for level in (0.5, 0.9)]
+    assert table.stated.tolist() == [0.5, 0.9]
+    assert table.within.tolist() == [(errors(known, store) <= one).mean() for one in radii]
+    np.testing.assert_allclose(table.radius, [one.mean() for one in radii])
+
+
 def test_describe_coverage_of_too_few_faces_says_so():
     known, store = made_up(count=6)
     found = measure_coverage(known, store, np.arange(6) % 2, {}, 0.9)
@@ -159,3 +172,6 @@ def test_write_intervals_writes_both_tables(tmp_path):
     np.testing.assert_allclose(unsure.radius, table.groupby("face").radius.mean()[unsure.face], atol=1e-3)
     assert unsure.face.max() >= 1000
     assert table.face.tolist() == np.repeat(range(1050), K).tolist()
+    pd.testing.assert_frame_equal(read_review(tmp_path / "r.csv"), unsure, check_dtype=False)
+    with pytest.raises(UserError, match=r"none\.csv: not found; run `dvc repro submit`"):
+        read_review(tmp_path / "none.csv")

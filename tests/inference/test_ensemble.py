@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.common.errors import UserError
 from pipeline.common.paths import Paths
-from pipeline.inference.ensemble import build_ensemble, fit_weights, model_points
+from pipeline.inference.ensemble import SHAPE, build_ensemble, fit_weights, model_points
 from pipeline.inference.predictions import Predictions, Runs
 
 FACES, POINTS = 60, 5
@@ -51,7 +51,9 @@ def test_mean_blend_averages_folds_within_model_first() -> None:
 
 def test_ensemble_saved_is_read_back(tmp_path) -> None:
     found = build_ensemble(runs({"a": TRUTH}), on_test({"a": [0, 3, 6]}), TRUTH, FOLD, "weights")
+    (tmp_path / SHAPE).write_bytes(b"of a run with a correction")
     found.save(tmp_path)
+    assert not (tmp_path / SHAPE).exists()
     for part in ("oof", "test"):
         read = Predictions.load(tmp_path / f"{part}.npz")
         assert all(np.array_equal(getattr(read, name), getattr(getattr(found, part), name))
@@ -154,9 +156,18 @@ def test_build_ensemble_incomplete_members_are_all_named() -> None:
     with pytest.raises(UserError) as caught:
         build_ensemble(oof, test, TRUTH, FOLD, "mean")
     starts = ["a, fold 1: its OOF faces", "b, fold 0: its OOF faces", "b: no OOF predictions for fold 2",
-              "b, fold 2: its 2 test faces"]
+              "b, fold 2: its 2 test faces are not the 2 of a, fold 0"]
     assert len(caught.value.problems) == 4
     assert all(problem.startswith(start) for problem, start in zip(caught.value.problems, starts, strict=True))
+
+
+def test_build_ensemble_member_with_other_points_is_named() -> None:
+    oof, test = runs({"a": TRUTH, "b": TRUTH[:, 1:]}), on_test({"a": [1] * 3, "b": [1] * 3})
+    with pytest.raises(UserError) as caught:
+        build_ensemble(oof, test, TRUTH, FOLD, "mean")
+    assert caught.value.problems == tuple(
+        f"b, fold {fold}: {TRUTH.shape[1] - 1} points a face, but the train faces have {TRUTH.shape[1]}; train it again"
+        for fold in range(3))
 
 
 def test_build_ensemble_prediction_of_training_faces_is_refused() -> None:

@@ -101,7 +101,7 @@ def test_predict_shift_tta_maps_points_back(store):
     crops[:, border + 19 : border + 22, border + 8 : border + 11] = 0
     points, spread = predict(Coarse(), replace(store, crops=crops), shift_tta=True)
     points_input = geometry.transform(store.input_affines[:8], points)
-    np.testing.assert_allclose(points_input[:, :2] - [[12, 10], [9, 20]], 0, atol=1.01)  # one of the nine
+    np.testing.assert_allclose(points_input[:, :2] - [[11, 9], [8, 19]], 0, atol=1e-3)  # the first of the nine
     assert (spread[:, 2] > 0).all()  # the middle of the input moves with it
 
 

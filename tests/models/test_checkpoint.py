@@ -23,7 +23,8 @@ def test_resume_state_saved_is_loaded_and_removed(tmp_path):
     assert loaded["history"] == state["history"]
     assert torch.equal(loaded["weights"]["a"], state["weights"]["a"])
     assert ResumeState(tmp_path, "other").load() is None
-    resume.remove()
+    for _ in range(2):  # a short training may have saved none
+        resume.remove()
     assert resume.load() is None and not list(tmp_path.iterdir())
 
 

@@ -87,6 +87,12 @@ def test_heatmap_target_of_a_far_point_sums_to_one():
     assert target.isfinite().all()
 
 
+def test_heatmap_normalized_is_what_the_target_is_made_of():
+    codec = heatmaps(Heatmap, 1.0)
+    target = codec.encode(torch.tensor([[[10.0, 20.0], [3.0, 5.0]]]))
+    torch.testing.assert_close(codec.normalize(target.log() + 7), target)
+
+
 def test_heatmap_size_no_multiple_of_stride_is_an_error():
     with pytest.raises(UserError, match=r"crop.size 30 is not a multiple of 4"):
         Heatmap(size=30, stride=4, sigma=1.0, padding=0.0, decoder="window")
