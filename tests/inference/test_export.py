@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,6 +160,23 @@ def test_write_export_points_that_differ_are_refused_and_nothing_is_written(
     with pytest.raises(UserError, match=r"export: not written, the points should lie within 0.05 px"):
         write_export(tmp_path / "export", annotator, root=finished / "photos", faces=faces, **EXPORTED)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("moved", [np.s_[0, 0], np.s_[:, 0]])
+def test_write_export_lets_single_points_differ_where_rounding_decides(
+        finished, annotator, faces, exported, tmp_path, monkeypatch, moved):
+    def asked(*arguments):
+        points, milliseconds = asks(*arguments)
+        points[moved] += 1
+        return points, milliseconds
+
+    asks = export._ask_torch
+    monkeypatch.setattr(export, "write_onnx", lambda path, *_: shutil.copy(exported[0] / path.name, path))
+    monkeypatch.setattr(export, "_ask_torch", asked)
+    monkeypatch.setattr(export, "SAME", 0.99)  # the share of the points of so few faces
+    with nullcontext() if moved == (0, 0) else pytest.raises(UserError, match=r"the farthest 1\.41"):
+        write_export(tmp_path / "export", annotator, root=finished / "photos", faces=faces, **EXPORTED)
+    assert bool(list(tmp_path.iterdir())) == (moved == (0, 0))
 
 
 def test_write_export_over_something_else_or_without_onnx_is_refused(annotator, faces, tmp_path, monkeypatch):
