@@ -1,6 +1,7 @@
 """Proposed params for a data set of one's own, from its files alone."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,7 +90,7 @@ def propose(
     notes = [note for part in parts for note in part.notes()]
     if second and bool(first.boxless) != bool(second.boxless):
         notes.append(TWO_CROPS.format(*(("test", "train") if first.boxless else ("train", "test"))))
-    skeleton, said, mirrored = _skeleton(first.annotations.keypoints)
+    skeleton, said, mirrored = _skeleton(first.annotations.keypoints, first.annotations.names)
     lines = [*(part.describe() for part in parts), said]
     changes: dict = {"data": _data(root, first, second) | {"skeleton": skeleton}, "sample": {"sets": []}}
     if not mirrored:
@@ -179,16 +180,23 @@ def _filled(root: Path, annotations: Annotations) -> float:
     return float(np.median(side / size[known].max(axis=1))) if known.any() else 1.0
 
 
-def _skeleton(points: np.ndarray) -> tuple[str | dict, str, bool]:
-    """Find the params' skeleton of labelled faces (N, K, 2), a line on it, and whether its pairs are known."""
+def _skeleton(points: np.ndarray, names: Sequence[str]) -> tuple[str | dict, str, bool]:
+    """Find the params' skeleton of labelled faces (N, K, 2), a line on it, and whether its pairs are known.
+
+    `names` are those of the points, if the file has any.
+    """
     points, count = points[np.isfinite(points).all(axis=2).any(axis=1)], points.shape[1]
     for name, known in SKELETONS.items():
         if known.num_points == count and not mirror_problems(points, known):
             return name, f"skeleton: {name}, by its number of points", True
+    skeleton: dict = {"points": count} | ({"names": [*names]} if names else {})
     pairs = infer_pairs(points)
     if pairs is None:
-        return {"points": count}, f"skeleton: {count} points; {UNKNOWN}", False
-    skeleton, said = {"points": count, "pairs": pairs}, f"skeleton: {count} points, {len(pairs)} left/right pairs"
+        return skeleton, f"skeleton: {count} points; {UNKNOWN}", False
+    skeleton, said = skeleton | {"pairs": pairs}, f"skeleton: {count} points, {len(pairs)} left/right pairs"
+    outer = [pair for pair in pairs if names and all(re.search("(?i)eye.*out|out.*eye", names[one]) for one in pair)]
+    if len(outer) == 1:
+        return skeleton | {"eyes": [*outer[0]]}, f"{said}, of which {outer[0]} are the outer eye corners by name", True
     if not pairs or count > FEW:
         return skeleton, f"{said}; no NME unless data.skeleton names the outer `eyes`", True
     height = mean_face(points)[:, 1]

@@ -78,7 +78,7 @@ def describe_coverage(found: dict) -> str:
     if found["coverage"] is None or found["radius"] is None:
         return "intervals: too few faces to fit them on"
     parts = [f"{what} {min(shares):.1%}–{max(shares):.1%}" for what in ("regions", "sources")
-             if (shares := [share for share in found[what].values() if share is not None])]
+             if len(shares := [share for share in found[what].values() if share is not None]) > 1]
     return (f"{found['wanted']:.0%} intervals hold {found['coverage']:.1%} of the out-of-fold points"
             f"{' (' + ', '.join(parts) + ')' if parts else ''}; mean radius {found['radius']:.2f} px")
 

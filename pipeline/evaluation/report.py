@@ -206,7 +206,8 @@ def _tables(run: Run) -> dict[str, Any]:
 
 
 def _html(table: pd.DataFrame, name: str = "", heads: list[str] | None = None) -> str:
-    rows = [[str(label), *(f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row)]
+    rows = [[str(label), *((f"{cell:.2f}" if np.isfinite(cell) else "–") if isinstance(cell, float) else str(cell)
+                           for cell in row)]
             for label, row in zip(table.index, table.itertuples(index=False, name=None), strict=True)]
     return format_table([name, *(heads or table.columns)], rows, "html")
 

@@ -126,6 +126,7 @@ def annotate(out: Path, boxes: Boxes, annotator: Annotator) -> tuple[list[Path],
     dlib_xml.write(out / XML, labelled, f"images relative to {root}", sizes=sizes)
     coco.write(out / JSON, labelled, sizes=sizes, names=skeleton.names, lines=segments(skeleton))
     files, said = [*pictures.values(), out / CSV, out / XML, out / JSON], ""
+    (out / INTERVALS).unlink(missing_ok=True)  # of other points
     if annotator.intervals:
         radii = annotator.intervals.radii(found, faces.faces)
         write_text(out / INTERVALS, "".join(interval_lines(faces.faces, found, radii)))

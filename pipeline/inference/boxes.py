@@ -19,6 +19,8 @@ from pipeline.inference.detect import load_detector
 TURNED = ("{}: stored turned or mirrored (EXIF); its pixels are taken as they are stored, so save it upright if no "
           "face is found or the points are poor")
 
+SHOWN = 3  # photos without a box that are named
+
 Boxes = dict[Path, np.ndarray]  # image → (N, 4) float64 left, top, width, height in image pixels
 
 
@@ -93,7 +95,9 @@ def read_boxes(file: Path, images: Sequence[Path]) -> tuple[Boxes, list[str], li
             problems += [f"{row.where}: {reason}" for reason in _area_problems(box)]
             found.setdefault(image, []).append(box)
     if not problems:
-        problems = [f"{file}: has no box for {image}" for image in images if image not in found]
+        missing = [str(image) for image in images if image not in found]
+        others_too = f" and {count_of(len(missing) - SHOWN, 'other photo')}" if len(missing) > SHOWN else ""
+        problems = [f"{file}: has no box for {', '.join(missing[:SHOWN])}{others_too}"] if missing else []
     notes = [f"{file}: boxes of {count_of(len(others), 'other photo')} left out"] * bool(others)
     return {image: np.stack(found[image]) for image in images if image in found}, notes, problems
 

@@ -22,7 +22,7 @@ def read(tmp_path: Path, text: str, num_points: int | None = None):
     "image_name,part_0_x,part_0_y,part_1_x,part_1_y\na.jpg,1,2,3.5,-4\nb.jpg,5,6,,\n",
     "\ufeffimage_name,part_0_x,part_0_y,part_1_x,part_1_y\r\na.jpg,1,2,3.5,-4\r\n\r\nb.jpg,5,6,nan,NaN\r\n",
     "a.jpg,1,2,3.5,-4\nb.jpg,5,6,,\n",
-    "who,a,b,c,d\n./a.jpg, 1,2 ,3.5,-4\nb.jpg,5,6,,",
+    "who,c0,c1,c2,c3\n./a.jpg, 1,2 ,3.5,-4\nb.jpg,5,6,,",
     "photo,x0,y0,x1,y1\na.jpg,1,2,3.5,-4\nb.jpg,5,6,,\n",
     "Nose_Y,Chin_x,Nose_X,Chin_y,FileName\n2,3.5,1,-4,a.jpg\n6,,5,,b.jpg\n",
     '"image","x_0","x_1","y_0","y_1"\n"a.jpg","1","3.5","2","-4"\n"b.jpg",5,,6,\n',
@@ -82,7 +82,7 @@ def test_csv_with_problems_names_file_line_and_face(tmp_path):
     ("image_name,a_x,a_y,a_x\n", ["f.csv:1: column 'a_x' comes twice"]),
     ("image_name,a_x,a_y,age,pose_y\n", ["f.csv:1: point 'pose' has no column for its x"]),
     ("image_name,left,a_x,a_y\n", ["f.csv:1: columns left without top, width, height"]),
-    ("image_name,one,two,three\n", ["f.csv:1: 3 columns of points; as many x as y are expected"]),
+    ("image_name,c1,c2,c3\n", ["f.csv:1: 3 columns of points; as many x as y are expected"]),
     ("a.jpg,1,2,3\n", ["f.csv:1: 3 columns of points; as many x as y are expected"]),
     ("image_name,a_x,a_y\n", ["f.csv:1: has a header, but no faces"]),
     ("", ["f.csv: is empty; CSV is expected"]),
@@ -125,16 +125,25 @@ def test_csv_with_other_columns_ignores_and_names_them(tmp_path):
     found, wrong = read(tmp_path, "age,file_name,a_x,a_y,pose\n31,a.jpg,1,2,left\n,b.jpg,3,4,\n")
     assert not wrong and found.faces.image.tolist() == ["a.jpg", "b.jpg"]
     assert found.keypoints.tolist() == [[[1, 2]], [[3, 4]]] and found.notes == {"columns ignored: age, pose": 2}
+    found, wrong = read(tmp_path, "photo,x,y,w,h,age,shoe\na.jpg,1,2,3,4,31,42\n")  # these are no point
+    assert not wrong and found.keypoints is None and found.notes == {"columns ignored: age, shoe": 2}
     many = ",".join(f"attribute {i}" for i in range(10))
     found, wrong = read(tmp_path, f"image,a_x,a_y,{many}\na.jpg,1,2{',0' * 10}\n")
     assert not wrong and list(found.notes.values()) == [10] and next(iter(found.notes)).endswith("attribute 7, …")
 
 
 @pytest.mark.parametrize(("names", "values"), [
-    ("left,top,width,height", "5,6,7,8"), ("x,y,w,h", "5,6,7,8"), ("left,top,right,bottom", "5,6,12,14")])
+    ("left,top,width,height", "5,6,7,8"), ("x,y,w,h", "5,6,7,8"), ("x,y,width,height", "5,6,7,8"),
+    ("left,top,right,bottom", "5,6,12,14"), ("xmin,ymin,xmax,ymax", "5,6,12,14")])
 def test_csv_with_a_box_in_other_words_is_read(tmp_path, names, values):
     found, wrong = read(tmp_path, f"image_name,{names},a_x,a_y\na.jpg,{values},1,2\n")
     assert not wrong and found.faces[BOX].to_numpy().tolist() == [[5, 6, 7, 8]]
+
+
+@pytest.mark.parametrize("space", ["\x1c", "\x1f", "\x85", "\u3000"])
+def test_csv_with_a_space_that_is_none_in_a_number_is_a_problem(tmp_path, space):
+    assert read(tmp_path, f"a.jpg,1,2{space}\n")[1] == [
+        f"f.csv:1: face 0 (a.jpg): point 0: y={'2' + space!r} is not a number of pixels"]
 
 
 def test_csv_with_another_number_of_points_is_one_problem(tmp_path):

@@ -1,6 +1,6 @@
 """Readers on annotation files that are spoiled at random: each gives faces or one UserError.
 
-`pytest tests/data/test_fuzz.py --hypothesis-profile=fuzz` tries 20,000 of each.
+`pytest tests/data/test_fuzz.py --hypothesis-profile=fuzz --timeout 0` tries 20,000 of each.
 """
 
 import shutil

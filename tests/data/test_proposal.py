@@ -48,6 +48,18 @@ def test_propose_for_a_csv_with_photos_in_subfolders_finds_everything(tmp_path):
     assert notes[0] == "test.csv: columns ignored: age" and "stages.detect" in notes[1] and len(notes) == 2
 
 
+@pytest.mark.parametrize(("eyes", "said"), [
+    (("left_eye_outer", "right_eye_outer"), "[0, 1] are the outer eye corners by name"),
+    (("brow", "chin"), "[0, 1] are the uppermost")])
+def test_propose_takes_the_names_of_the_points_and_finds_the_eyes_among_them(tmp_path, eyes, said):
+    train = write(tmp_path, "train.csv", images())
+    names = (*eyes, "nose", "left_mouth", "right_mouth")
+    train.write_text(train.read_text().replace(HEAD, ",".join(f"{name}_{axis}" for name in names for axis in "xy")))
+    changes, lines, _ = propose(tmp_path, train, None)
+    assert changes["data"]["skeleton"] == {"points": 5, "names": [*names], "pairs": [[0, 1], [3, 4]], "eyes": [0, 1]}
+    assert said in lines[1]
+
+
 @pytest.mark.parametrize("photos", ["training", "."])
 def test_propose_with_any_folder_above_the_photos_is_the_same(tmp_path, photos):
     train = write(tmp_path, "train.csv", images(), "training")

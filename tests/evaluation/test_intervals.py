@@ -117,6 +117,7 @@ def test_measure_coverage_by_region_and_source():
     is_a = (store.faces.source == "a").to_numpy()
     assert found["sources"] == {"a": held[use & is_a].mean(), "b": held[use & ~is_a].mean()}
     assert f"90% intervals hold {held[use].mean():.1%} of the out-of-fold points (regions " in describe_coverage(found)
+    assert "(" not in describe_coverage(found | {"regions": {}, "sources": {"a": 0.9}})  # one is no range
 
 
 def test_calibration_has_a_row_for_each_stated_share():

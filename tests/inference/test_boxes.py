@@ -1,5 +1,6 @@
 """Boxes from a file, from the call and from a detector; and what is said when there are none."""
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -83,6 +84,10 @@ def test_find_boxes_bad_box_of_call_is_named(photos: Path, names: list[str], box
 
 def test_find_boxes_incomplete_or_unknown_file_is_named(photos: Path) -> None:
     assert problems([Path("a.png"), Path("b.png")], [], table("a.png,1,2,3,4")) == ["boxes.csv: has no box for b.png"]
+    for name in "cdef":
+        shutil.copy("a.png", f"{name}.png")
+    assert problems([Path(f"{name}.png") for name in "abcdef"], [], table("a.png,1,2,3,4")) == [
+        "boxes.csv: has no box for b.png, c.png, d.png and 2 other photos"]
     assert "cannot be read" in problems([Path("a.png")], [], Path("none.csv"))[0]
     assert "boxes.csv:2: no box" in problems([Path("a.png")], [], table("a.png", head="image"))[0]
     assert problems([Path("a.png")], ["1,2,3,4"], table("a.png,1,2,3,4"))[0].startswith("--box and --boxes")

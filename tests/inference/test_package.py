@@ -113,6 +113,8 @@ def test_package_of_scored_run_holds_its_intervals_and_scores(finished, tmp_path
     succeed("package", "--model", "unet", "--fold", 3, "--out", "one")  # those of the ensemble are not those of a fold
     succeed("annotate", "--from", "one", "--out", "by-one", *photos(finished))
     assert not Path("by-one/intervals.csv").exists() and "MAE" not in Path("one/README.md").read_text()
+    succeed("annotate", "--from", "one", "--out", "again", *photos(finished))
+    assert not Path("again/intervals.csv").exists()  # it was of other points
 
 
 

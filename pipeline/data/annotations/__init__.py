@@ -24,6 +24,7 @@ class Annotations:
         images: name in `faces.image` → (H, W) uint8 grey picture, for images that came inside the annotation file.
         boxes_made: how many boxes did not come from the file; see `Layout`.
         notes: what the file has that is not used → how often.
+        names: of the K points; empty where the file has none.
     """
 
     faces: pd.DataFrame
@@ -31,6 +32,7 @@ class Annotations:
     images: Mapping[str, np.ndarray] = field(default_factory=dict)
     boxes_made: int = 0
     notes: Mapping[str, int] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.faces)

@@ -2,10 +2,10 @@
 
 Columns are told by their names: `image_name` (or another of IMAGE; else the first), optionally a box (one of BOXES),
 and two a point: `NAME_x`, `NAME_y` or `x7`, `y7`, in any order; the others are ignored. Where no column is named as a
-point's, all the others are taken by turns as x and y. A first column without a name beside `image_name` is pandas'
-index, and ignored. Without a header (the first row has a name and then a number) it is the image, then x and y by
-turns. Points count pixels from 0; an empty or nan pair is a missing point, an empty box no box; right and bottom are
-the first pixel that is no longer in it.
+point's, those whose names end with a number, as in `c0,c1,…`, are taken by turns as x and y. A first column without a
+name beside `image_name` is pandas' index, and ignored. Without a header (the first row has a name and then a number) it
+is the image, then x and y by turns. Points count pixels from 0; an empty or nan pair is a missing point, an empty box
+no box; right and bottom are the first pixel that is no longer in it.
 """
 
 from pathlib import Path
@@ -15,7 +15,8 @@ from pipeline.data.annotations.csv_table import MISSING, Columns, find_points, r
 from pipeline.data.annotations.fields import number, path_problem
 
 IMAGE = ("image_name", "image", "file", "filename", "file_name", "image_path", "path", "photo")
-BOXES = (["left", "top", "width", "height"], ["x", "y", "w", "h"], ["left", "top", "right", "bottom"])
+BOXES = (["left", "top", "width", "height"], ["x", "y", "w", "h"], ["x", "y", "width", "height"],
+         ["left", "top", "right", "bottom"], ["xmin", "ymin", "xmax", "ymax"])
 
 
 def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[str]]:
@@ -43,5 +44,5 @@ def find_columns(cells: list[str]) -> tuple[Columns, list[str]]:
         return name, [reason] if (reason := path_problem(name)) else []
 
     places = tuple(map(names.index, box))
-    return Columns(header=header, box=places, corners="right" in box, ignored=ignored, points=points,
+    return Columns(header=header, box=places, corners=bool({"right", "xmax"} & {*box}), ignored=ignored, points=points,
                    image=read_image), problems + wrong

@@ -11,6 +11,7 @@ from pipeline.data.annotations.fields import count_problem, cut_problem, number,
 
 SUFFIX = re.compile(r"(?i)(?P<point>.+?)[_. ](?P<axis>[xy])")  # nose_x
 PREFIX = re.compile(r"(?i)(?P<axis>[xy])[_. ]?(?P<point>\d+)")  # x7
+NUMBERED = re.compile(r"(?s)(.*\d)?")  # c0
 MISSING = {"", "nan"}
 
 
@@ -62,21 +63,25 @@ def read_table(
     annotations, problems = faces.result(labelled=bool(columns.points))
     ignored = [name[:40] for name in columns.ignored]
     notes = {f"columns ignored: {', '.join(ignored[:8])}{', …' if len(ignored) > 8 else ''}": len(ignored)}
-    return replace(annotations, notes=notes if ignored else {}), problems
+    names = tuple(name for name, *_ in columns.points)
+    told = not all(name[-1:].isdigit() for name in names)  # as in part_0
+    return replace(annotations, notes=notes if ignored else {}, names=names if told else ()), problems
 
 
 def find_points(
     cells: Sequence[str], columns: Sequence[int],
 ) -> tuple[list[tuple[str, int, int]], list[str], list[str]]:
-    """Find points in some columns, by their names, or by turns where none tells.
+    """Find points in some columns, by their names; where none tells, by turns in those without a name or with a number.
 
     Returns `Columns.points`, the names of the other columns, and the problems.
     """
     matches = [SUFFIX.fullmatch(cells[column].strip()) or PREFIX.fullmatch(cells[column].strip()) for column in columns]
     if not any(matches):
-        problems = [f"{len(columns)} columns of points; as many x as y are expected"] if len(columns) % 2 else []
-        pairs = zip(columns[::2], columns[1::2], strict=False)
-        return [(f"point {index}", x, y) for index, (x, y) in enumerate(pairs)], [], problems
+        numbered = [column for column in columns if NUMBERED.fullmatch(cells[column].strip())]
+        problems = [f"{len(numbered)} columns of points; as many x as y are expected"] if len(numbered) % 2 else []
+        pairs = zip(numbered[::2], numbered[1::2], strict=False)
+        points = [(f"point {index}", x, y) for index, (x, y) in enumerate(pairs)]
+        return points, [cells[column].strip() for column in columns if column not in numbered], problems
     found: dict[str, dict[str, int]] = {}
     ignored, problems = [], []
     for column, match in zip(columns, matches, strict=True):
