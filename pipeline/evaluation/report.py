@@ -149,8 +149,8 @@ def write_report(path: Path, run: Run) -> str:
     )
     write_suspects(folder, run.suspects, run.results.train, run.errors[ENSEMBLE])
     write_text(path, page + "\n")
-    return (f"{path}: {len(data['faces']['face'])} faces to look at; {folder / 'suspects.csv'}: "
-            f"{len(run.suspects)} suspected label errors")
+    return (f"{path}: {len(data['faces']['face'])} faces to look at, test faces to review among them; "
+            f"{folder / 'suspects.csv'}: {len(run.suspects)} suspected label errors")
 
 
 def _parts(run: Run) -> Iterator[gallery.Part]:
