@@ -33,6 +33,9 @@ def main(
     if root is None or train is None:
         params = load_params(params_path)
         data, grouped = params.data, params.split.photo_pattern is not None
+        if params.sample.sets and root is None and not Path(data.root).is_dir():
+            raise UserError(f"{data.root}: params.yaml is the sample's, which is not drawn yet: `dvc repro` draws it; "
+                            "`python -m stages.init` writes the params of your own data")
         root, train, test = root or data.root, train or data.train, test or data.test
         points = points or data.skeleton
         layout, absent = data.layout(), data.absent()

@@ -173,6 +173,13 @@ def test_validate_of_sample_passes(inside):
     assert shown.count(" 0 problems") == 2
 
 
+def test_validate_of_a_sample_not_drawn_yet_says_what_to_do(inside):
+    os.rename("data/sample", "data/gone")
+    result = run("validate")
+    assert result.exit_code == 1 and "0 faces" not in result.output
+    assert "not drawn yet: `dvc repro` draws it; `python -m stages.init` writes the params of your own" in result.output
+
+
 def test_validate_missing_image_is_named(inside):
     name = pd.read_csv("data/crops/train/faces.csv").image[0]
     Path("data/sample", name).unlink()
