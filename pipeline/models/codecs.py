@@ -51,7 +51,7 @@ class SimCC:
     def __init__(self, *, size: int, bins: int, sigma: float, padding: float) -> None:
         self.bins, self.sigma, self.padding = bins, sigma, padding
         self.point_shape = (2, math.ceil((size + 2 * padding) * bins))
-        self.radius = math.ceil(3.5 * sigma * bins)
+        self.radius = math.ceil(max(3.5 * sigma, size / 8) * bins)
 
     def encode(self, points: Tensor) -> Tensor:
         """(B, K, 2) input pixels → (B, K, 2, n) that sums to 1 over n; a far point's mass is at the edge."""
@@ -60,7 +60,7 @@ class SimCC:
         return ((points[..., None] - centres).square() / (-2 * self.sigma**2)).softmax(-1)
 
     def decode(self, output: Tensor) -> Tensor:
-        """(B, K, 2, n) output → (B, K, 2) input pixels: the mean of the bins around the highest one."""
+        """(B, K, 2, n) output → (B, K, 2) input pixels: the mean of the bins within S/8 pixels of the highest one."""
         output = output.float()
         reach = torch.arange(-self.radius, self.radius + 1, device=output.device)
         bins = output.argmax(-1, keepdim=True) + reach
@@ -81,8 +81,8 @@ class Heatmap:
         stride: pixels per cell, the network's.
         sigma: of the Gaussian, in cells.
         padding: pixels beyond the input within which a point can still be placed.
-        decoder: "window", the softmax-weighted mean of the cells around the highest one (a local soft-argmax, Sun et
-            al., ECCV 2018), or "argmax", the centre of the highest cell.
+        decoder: "window", the softmax-weighted mean of the cells within S/8 pixels of the highest one (a local
+            soft-argmax, Sun et al., ECCV 2018), or "argmax", the centre of the highest cell.
     """
 
     spatial = True
@@ -94,7 +94,10 @@ class Heatmap:
         self.size, self.stride, self.sigma, self.decoder = size, stride, sigma, decoder
         self.pad = heatmap_pad(padding, stride)
         self.cells = size // stride + 2 * self.pad
-        self.radius = math.ceil(3.5 * sigma)
+        self.radius = self._window_radius()
+
+    def _window_radius(self) -> int:
+        return math.ceil(max(3.5 * self.sigma, self.size / 8 / self.stride))
 
     def _to_pixels(self, cells: Tensor) -> Tensor:
         return (cells - self.pad) * self.stride + (self.stride - 1) / 2
@@ -146,6 +149,9 @@ class Gaussian(Heatmap):
     def normalize(self, output: Tensor) -> Tensor:
         """(B, K, H, W) output → heights, cut off at 0."""
         return output.clamp(min=0)
+
+    def _window_radius(self) -> int:
+        return math.ceil(3.5 * self.sigma)  # the noise of farther cells would weigh as much as the peak's
 
     def _weights(self, window: Tensor) -> Tensor:
         weights = F.relu(window) + torch.finfo(window.dtype).tiny * window.isfinite()

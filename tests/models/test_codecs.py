@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -79,6 +81,27 @@ def test_decode_single_cell_gives_its_documented_centre():
     heatmap = torch.zeros(1, 1, 22, 22)
     heatmap[0, 0, 3, 5] = 1  # row 3 is the input's first, column 5 its third
     torch.testing.assert_close(codec.decode(heatmap), torch.tensor([[[9.5, 1.5]]]))
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_window_reaches_an_eighth_of_the_input(far):
+    heatmap, simcc = Heatmap(size=SIZE, stride=2, sigma=0.5, padding=0.0, decoder="window"), SimCC(
+        size=SIZE, bins=2, sigma=0.5, padding=0.0)
+    output = torch.full((1, 1, heatmap.cells, heatmap.cells), -100.0)
+    output[0, 0, 10, 20], output[0, 0, 10, 20 + 4 + far] = 1.0, 0.999  # 8 px to the right is 4 cells, 16 bins
+    moved = heatmap.decode(output)[0, 0] - heatmap._to_pixels(torch.tensor([20.0, 10.0]))
+    torch.testing.assert_close(moved, torch.tensor([0.0 if far else 8 / (1 + math.exp(0.001)), 0.0]))
+    output = torch.full((1, 1, 2, 128), -100.0)
+    output[..., 50], output[..., 50 + 16 + far] = 1.0, 0.999
+    torch.testing.assert_close(simcc.decode(output)[0, 0, 0].item(), 24.75 + moved[0].item(), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("cls", [Gaussian, Sigmoid])
+def test_window_of_heights_is_the_gaussians_own(cls):
+    codec = heatmaps(cls, 1.0, 1)
+    output = torch.full((1, 1, codec.cells, codec.cells), -100.0)
+    output[0, 0, 30, 20] = output[0, 0, 30, 20 + 5] = 1.0  # 3.5 sigma are 4 cells
+    torch.testing.assert_close(codec.decode(output), codec._to_pixels(torch.tensor([[[20.0, 30.0]]])))
 
 
 def test_heatmap_target_of_a_far_point_sums_to_one():
