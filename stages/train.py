@@ -23,7 +23,7 @@ def main(model: str | None, fold: int, params_path: Path) -> None:
     (name, _), train = params.model(model), params.train
     runtime = make_runtime(train.device, train.precision, train.threads, train.workers)
     if runtime.device.type == "cpu":
-        click.echo(f"{name}-{fold}: CPU threads: {torch.get_num_threads()}")
+        click.echo(f"{name}-{fold}: CPU threads: {torch.get_num_threads()} (train.threads)")
     train_fold(
         PATHS, crops_folder(params, name) / "train", name, params.fold(fold), recipe=params.recipe(name),
         skeleton=params.data.skeleton, runtime=runtime,
