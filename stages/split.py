@@ -10,7 +10,7 @@ from stages.cli import PATHS, Command, params_option
 @click.command(cls=Command)
 @params_option
 def main(params_path: Path) -> None:
-    """Write data/folds.csv: the group and the fold of every train face."""
+    """Write data/folds.csv: image, group and fold of every train face. Faces of one group stay in one fold."""
     from pipeline.common.files import write_text
     from pipeline.data.folds import describe_uneven, fold_table
     from pipeline.data.split import describe_people, split_faces

@@ -117,7 +117,7 @@ def describe_uneven(group: np.ndarray, fold: np.ndarray) -> str:
 
 
 def read_folds(path: Path, num_faces: int) -> pd.DataFrame:
-    """Read the fold table: columns `face` (0…N−1), `group` and `fold`, sorted by face whatever the order of its rows.
+    """Read `face` (0…N−1), `group` and `fold` of the fold table, sorted by face whatever the order of its rows.
 
     Raises:
         UserError: the file is missing, is no such table, or does not list each of the `num_faces` faces once.

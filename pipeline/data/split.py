@@ -19,7 +19,7 @@ SHARE = 1 / 3  # of the photos: the least that such people have together, and th
 def split_faces(
     store: CropStore, *, folds: Sequence[int], seed: int, photo_pattern: re.Pattern[str] | None, near_duplicates: bool
 ) -> pd.DataFrame:
-    """Make the fold table: `face`, `group` and `fold`, with no group in two folds.
+    """Make the fold table: `face`, `image`, `group` and `fold`, with no group in two folds.
 
     See `assign_folds` and `photo_names`; with `near_duplicates`, pictures that are alike by content stay together, too.
     """
@@ -29,7 +29,7 @@ def split_faces(
     group = groups(photo_names(faces.image, photo_pattern), pairs)
     fold = assign_folds(faces.image, group, strata(faces.source, faces.width, faces.height), folds, seed)
     check_folds(group, fold, folds)
-    return pd.DataFrame({"face": faces.face, "group": group, "fold": fold})
+    return pd.DataFrame({"face": faces.face, "image": faces.image, "group": group, "fold": fold})
 
 
 def suggest_pattern(images: Sequence[str]) -> str | None:

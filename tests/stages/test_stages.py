@@ -59,6 +59,7 @@ def test_train_history_has_columns_of_plots(workplace):
 def test_split_holds_every_face_once_and_groups_together(workplace):
     folds = pd.read_csv(workplace[0] / "data" / "folds.csv")
     assert folds.face.tolist() == list(range(18))
+    assert folds.image.tolist() == pd.read_csv(workplace[0] / "data/crops/train/faces.csv").image.tolist()
     assert set(folds.fold) == {0, 3}
     assert not folds.drop_duplicates(["group", "fold"]).group.duplicated().any()
 
