@@ -94,7 +94,7 @@ class Trainer:
             train_loss = self.train_one_epoch(loader, epoch)
             seconds = time.perf_counter() - start
             due = (epoch + 1) % self.validate_every == 0 or epoch + 1 == epochs
-            scores = self.evaluate(val_rows) if due else dict.fromkeys(VALIDATION, np.nan)
+            scores = self.evaluate(val_rows, faces) if due else dict.fromkeys(VALIDATION, np.nan)
             if due and not np.isfinite(scores["val_loss"]):
                 raise _diverged(self.label, f"validation loss is {scores['val_loss']} after epoch {epoch + 1}")
             row = {"epoch": epoch + 1, "lr": float(self.optimizer.param_groups[0]["lr"]), "train_loss": train_loss,
@@ -154,8 +154,11 @@ class Trainer:
         return self.distributed.scale_loss(self.loss(output, self.codec.encode(points), mask), mask)
 
     @torch.inference_mode()
-    def evaluate(self, rows: np.ndarray, batch_size: int = 128) -> dict[str, float]:
-        """Compute loss, MAE (image pixels) and NME (percent) of the averaged network on un-augmented faces `rows`."""
+    def evaluate(self, rows: np.ndarray, batch_size: int) -> dict[str, float]:
+        """Compute loss, MAE (image pixels) and NME (percent) of the averaged network on un-augmented faces `rows`.
+
+        In batches as small as the training's, since large inputs at once take more memory than the training does.
+        """
         network, runtime, store = self.average.module.eval(), self.runtime, self.store
         losses, maes, nmes = [], [], []  # one (sum, number of summands) per batch
         for start in range(0, len(rows), batch_size):

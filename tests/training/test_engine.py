@@ -282,7 +282,17 @@ def test_training_validates_and_returns_the_averaged_network(store, tmp_path):
     with torch.no_grad():
         for part in trainer.network.parameters():
             part.fill_(np.nan)
-    assert trainer.evaluate(np.arange(16, 24)) == {name: history[-1][name] for name in engine.VALIDATION}
+    scores = trainer.evaluate(np.arange(16, 24), trainer.schedule.batch_size)
+    assert scores == {name: history[-1][name] for name in engine.VALIDATION}
+
+
+def test_fit_validates_no_more_faces_at_once_than_it_trains(store, tmp_path, monkeypatch):
+    sizes = []
+    to_images = engine.to_images
+    monkeypatch.setattr(engine, "to_images", lambda crops: sizes.append(len(crops)) or to_images(crops))
+    trainer = trainer_of(store, epochs=1)
+    trainer.fit(batches_of(store), np.arange(10), np.arange(10, 24), ResumeState(tmp_path, "a"))
+    assert sum(sizes) == 14 and max(sizes) == min(trainer.schedule.batch_size, 10)
 
 
 def test_muon_makes_the_update_of_a_convolution_orthogonal_and_as_large_as_adamws(store):
