@@ -85,8 +85,8 @@ def test_decode_single_cell_gives_its_documented_centre():
 
 @pytest.mark.parametrize("far", [False, True])
 def test_window_reaches_an_eighth_of_the_input(far):
-    heatmap, simcc = Heatmap(size=SIZE, stride=2, sigma=0.5, padding=0.0, decoder="window"), SimCC(
-        size=SIZE, bins=2, sigma=0.5, padding=0.0)
+    heatmap = Heatmap(size=SIZE, stride=2, sigma=0.5, padding=0.0, decoder="window")
+    simcc = SimCC(size=SIZE, bins=2, sigma=0.5, padding=0.0)
     output = torch.full((1, 1, heatmap.cells, heatmap.cells), -100.0)
     output[0, 0, 10, 20], output[0, 0, 10, 20 + 4 + far] = 1.0, 0.999  # 8 px to the right is 4 cells, 16 bins
     moved = heatmap.decode(output)[0, 0] - heatmap._to_pixels(torch.tensor([20.0, 10.0]))
