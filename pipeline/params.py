@@ -175,6 +175,7 @@ class Train(Section):
     precision: Literal["auto", "float32", "bfloat16", "float16"]
     workers: NotNegativeInteger
     threads: NotNegativeInteger
+    deterministic: bool
     validate_every: Count
 
 

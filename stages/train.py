@@ -15,12 +15,14 @@ def main(model: str | None, fold: int, params_path: Path) -> None:
     """Train one fold of one model; resume an interrupted run of the same params."""
     import torch
 
-    from pipeline.models.device import make_runtime
+    from pipeline.models.device import make_deterministic, make_runtime
     from pipeline.params import load_params
     from pipeline.training.train import train_fold
 
     params = load_params(params_path)
     (name, _), train = params.model(model), params.train
+    if train.deterministic:
+        make_deterministic()
     runtime = make_runtime(train.device, train.precision, train.threads, train.workers)
     if runtime.device.type == "cpu":
         click.echo(f"{name}-{fold}: CPU threads: {torch.get_num_threads()} (train.threads)")

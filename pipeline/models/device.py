@@ -67,6 +67,15 @@ def make_runtime(device: str, precision: str, threads: int = 0, workers: int = 0
     return Runtime(device=_local_device(chosen), dtype=getattr(torch, precision), threads=threads, workers=workers)
 
 
+def make_deterministic() -> None:
+    """Let torch take only algorithms that give the same bits each time: slower on a GPU, the same on a CPU.
+
+    To be called before the GPU's first use. An operation that has no such algorithm raises a RuntimeError.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses
+    torch.use_deterministic_algorithms(True)
+
+
 def free_cores() -> int:
     """Count the cores that other processes leave free, from 1 to torch's threads: threads that share a core wait."""
     threads = torch.get_num_threads()

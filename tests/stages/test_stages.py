@@ -111,6 +111,21 @@ def test_train_without_model_takes_first_of_params(inside):
     assert after["resnet"] == before["resnet"] and after["unet"] > before["unet"]
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_train_deterministic_holds_torch_to_such_algorithms(inside, monkeypatch, deterministic):
+    params = YAML(typ="safe", pure=True).load(Path("params.yaml"))
+    params["train"]["deterministic"] = deterministic
+    YAML().dump(params, Path("params.yaml"))
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # for monkeypatch to restore
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    try:
+        succeed("train", "--model", "unet", "--fold", 3)
+        assert torch.are_deterministic_algorithms_enabled() == deterministic
+        assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == (":4096:8" if deterministic else None)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 @pytest.mark.parametrize(
     ("command", "spoil", "message"),
     [
