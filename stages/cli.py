@@ -2,8 +2,11 @@
 
 import os
 import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -81,16 +84,28 @@ fold_option = click.option("--fold", type=int, required=True, help="The fold to 
 
 
 class Command(click.Command):
-    """A Click command that turns a UserError, or one of the system, into messages on stderr and exit code 1."""
+    """A Click command that turns a UserError, or one of the system, into messages on stderr and exit code 1.
+
+    With --quiet nothing else is shown, neither by the command nor by what it starts.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.params += [click.Option(["-q", "--quiet"], is_flag=True, help="Show errors only."),
+                        click.Option(["-v", "--verbose"], is_flag=True, help="Show where in the code an error arose.")]
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; it ends with the DVC that runs it."""
         from pipeline.common.processes import end_with_owners
 
+        quiet, verbose = ctx.params.pop("quiet"), ctx.params.pop("verbose")
         end_with_owners()
         try:
-            return super().invoke(ctx)
+            with _silence() if quiet else nullcontext():
+                return super().invoke(ctx)
         except UserError as error:
+            if verbose:
+                traceback.print_exc()
             if summary := summarise(error.problems):
                 click.echo(summary, err=True)
             for problem in error.problems:
@@ -101,3 +116,11 @@ class Command(click.Command):
         except OSError as error:
             click.echo(f"error: {explain(error)}", err=True)
             sys.exit(1)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Close stdout for good, that of child processes too, and turn away what Python writes to stderr meanwhile."""
+    with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
+        os.dup2(nowhere.fileno(), 1)
+        yield
