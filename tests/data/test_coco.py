@@ -35,6 +35,18 @@ def test_coco_without_annotations_has_a_face_an_image(tmp_path, content):
     assert wrong == [] and found.keypoints is None and found.faces.image.tolist() == ["b/a.jpg", "c.jpg"]
 
 
+def test_coco_without_keypoints_has_boxes_of_faces_to_predict(tmp_path):
+    boxes = [{"image_id": "six", "bbox": [1, 2, 30, 40]}, {"image_id": 5, "bbox": [5, 6.5, 7, 8]}, {"image_id": 5}]
+    found, wrong = read(tmp_path, {"images": IMAGES, "annotations": boxes}, 68)
+    assert wrong == [] and found.keypoints is None and found.faces.image.tolist() == ["c.jpg", "b/a.jpg", "b/a.jpg"]
+    np.testing.assert_array_equal(found.faces[BOX].to_numpy(), [[1, 2, 30, 40], [5, 6.5, 7, 8], [np.nan] * 4])
+    assert read(tmp_path, {"images": IMAGES, "annotations": [FACE, boxes[0], boxes[1] | {"bbox": [1]}]})[1] == [
+        "f.json: annotations[1]: face 1 (c.jpg): keypoints are not x, y, v of each point",
+        "f.json: annotations[2]: face 2 (b/a.jpg): bbox is not left, top, width, height in pixels",
+        "f.json: annotations[2]: face 2 (b/a.jpg): keypoints are not x, y, v of each point",
+    ]
+
+
 @pytest.mark.parametrize(("change", "expected"), [
     ({"image_id": 7}, ["face 0 (?): image_id '7' is not among the images"]),
     ({"image_id": [7]}, ["face 0 (?): image_id '[7]' is not among the images"]),

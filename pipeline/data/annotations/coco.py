@@ -2,7 +2,8 @@
 
 `keypoints` is x, y, v of each point: v is 0 where the point is missing (its x and y are not read), 1 where it is
 hidden, 2 where it is seen. `bbox` is left, top, width, height and may be absent. Coordinates count pixels from 0.
-Annotations with `iscrowd` 1 are left out. A file without annotations stands for one face an image, without points.
+Annotations with `iscrowd` 1 are left out. Where none has `keypoints`, the faces have no points; where there are no
+annotations, each image is such a face.
 JSON has no lines to speak of, so messages name the record.
 """
 
@@ -25,9 +26,10 @@ def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[
     problems += [f"{path}: {reason}" for reason in wrong]
     faces = Faces(num_points, problems)
     records = content.get("annotations") or []
+    labelled = any(isinstance(record, dict) and "keypoints" in record for record in records)
     for position, record in enumerate(records):
         if not isinstance(record, dict) or record.get("iscrowd") != 1:
-            image, box, points, reasons = _annotation(record, images, faces.num_points)
+            image, box, points, reasons = _annotation(record, images, faces.num_points, labelled)
             faces.add(f"{path}: annotations[{position}]", image, points, box, reasons=reasons)
     if records and not faces.count and not faces.problems:
         faces.problems.append(f"{path}: has only crowds (iscrowd 1), {len(records)} of them; single faces are expected")
@@ -36,7 +38,7 @@ def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[
             faces.add(f"{path}: images[{position}]", name, NO_POINTS)
         if not faces.count and not faces.problems:
             faces.problems.append(f"{path}: has no images and no annotations")
-    return faces.result(labelled=bool(records))
+    return faces.result(labelled=labelled)
 
 
 def write(
@@ -103,7 +105,7 @@ def _images(records: list) -> tuple[dict[Any, tuple[int, str]], list[str]]:
 
 
 def _annotation(
-    record: Any, images: dict[Any, tuple[int, str]], num_points: int | None,
+    record: Any, images: dict[Any, tuple[int, str]], num_points: int | None, labelled: bool,
 ) -> tuple[str, tuple, np.ndarray, list[str]]:
     """Read image, box and points (K, 2) of one annotation; return the problems, too."""
     record, problems = record if isinstance(record, dict) else {}, []
@@ -113,6 +115,9 @@ def _annotation(
         problems.append(f"image_id {str(key)[:40]!r} is not among the images")
     if not isinstance(box, list) or len(box) not in (0, 4) or not all(map(_is_pixel, box)):
         problems.append("bbox is not left, top, width, height in pixels")
+    rectangle = tuple(map(float, box)) if box and not problems else NO_BOX
+    if not labelled:
+        return image, rectangle, NO_POINTS, problems
     if not isinstance(values, list) or not values or len(values) % 3:
         return image, NO_BOX, NO_POINTS, [*problems, "keypoints are not x, y, v of each point"]
     if reason := count_problem(len(values) // 3, num_points):
@@ -128,7 +133,7 @@ def _annotation(
             points.append((x, y) if seen else (np.nan, np.nan))
     if problems:
         return image, NO_BOX, NO_POINTS, problems
-    return image, tuple(map(float, box)) if box else NO_BOX, np.array(points, np.float64), []
+    return image, rectangle, np.array(points, np.float64), []
 
 
 def _is_id(value: object) -> bool:
