@@ -11,7 +11,7 @@ from pipeline.common.errors import UserError
 from pipeline.common.files import read_arrays, write_arrays
 from pipeline.data.annotations import Annotations
 from pipeline.data.crops import NO_OFFSET, CropGeometry, LabelOffset, write_store
-from pipeline.keypoints.geometry import SMALLEST
+from pipeline.keypoints.geometry import SMALLEST, transform
 from pipeline.keypoints.geometry import mean_face as mean_shape
 
 REFERENCE = "face.npz"
@@ -74,10 +74,13 @@ def write_aligned(
 ) -> None:
     """Cut every face by points (N, K, 2) that are known of it: see `align_affine` and `crops.write_store`.
 
+    The points are offset like the labels.
+
     Raises:
         UserError: these are not points of these faces.
     """
     if len(points) != len(annotations):
         raise UserError(f"{folder}: {len(annotations)} faces, but points of {len(points)}; run the crop, split, train "
                         "and predict stages again")
+    points = transform(labels.affines(annotations.faces.image), points)
     write_store(annotations, root, folder, align_affine(points, reference, geometry), geometry, labels)

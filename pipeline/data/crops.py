@@ -62,6 +62,14 @@ class LabelOffset:
     offset: Sequence[float] = (0.0, 0.0)
     mirrored: re.Pattern[str] | None = None
 
+    def affines(self, images: Sequence[str]) -> np.ndarray:
+        """Compute the affine label → image of each of N images: (N, 2, 3), a shift."""
+        right, below = self.offset
+        shifts = np.tile(translation(-right, -below), (len(images), 1, 1))
+        if self.mirrored is not None:
+            shifts[[self.mirrored.search(image) is not None for image in images], 0, 2] = right
+        return shifts
+
 
 NO_OFFSET = LabelOffset()
 
@@ -111,7 +119,7 @@ def write_store(
             photo_width=sizes[:, 0].astype(np.int64), photo_height=sizes[:, 1].astype(np.int64),
             source=_sources(faces.image),
         )
-        table[AFFINE] = _label_affines(affines, faces.image, labels).reshape(-1, 6)
+        table[AFFINE] = compose(affines, labels.affines(faces.image)).reshape(-1, 6)
         table.to_csv(partial / "faces.csv", index_label="face")
         if annotations.keypoints is not None:
             np.save(partial / "keypoints.npy", annotations.keypoints)
@@ -124,15 +132,6 @@ def _sources(images: Sequence[str]) -> list[str]:
     folders = [PurePosixPath(image).parent for image in images]
     common = len(PurePosixPath(os.path.commonpath(folders)).parts) if folders else 0
     return [(folder.parts[common:] or folder.parts[-1:] or ("photos",))[0] for folder in folders]
-
-
-def _label_affines(affines: np.ndarray, images: Sequence[str], labels: LabelOffset) -> np.ndarray:
-    """(N, 2, 3) label → stored crop, from image → stored crop."""
-    right, below = labels.offset
-    shifts = np.tile(translation(-right, -below), (len(affines), 1, 1))
-    if labels.mirrored is not None:
-        shifts[[labels.mirrored.search(image) is not None for image in images], 0, 2] = right
-    return compose(affines, shifts)
 
 
 def _cut(

@@ -1,5 +1,6 @@
 """Aligned crops: upright and of one size whatever the photo, placed by predicted points alone."""
 
+import re
 from dataclasses import replace
 
 import cv2
@@ -9,7 +10,7 @@ import pytest
 from pipeline.common.errors import UserError
 from pipeline.data.align import align_affine, load_reference, mean_face, save_reference, write_aligned
 from pipeline.data.annotations import tabulate
-from pipeline.data.crops import CropGeometry
+from pipeline.data.crops import NO_OFFSET, CropGeometry, LabelOffset
 from pipeline.data.store import CropStore
 from pipeline.keypoints import geometry
 from pipeline.keypoints.skeleton import get_skeleton
@@ -73,6 +74,24 @@ def test_write_aligned_of_a_turned_face_turns_image_and_points_alike(tmp_path, d
     expected = geometry.transform(store.affines[0], store.keypoints[0])[0]
     assert np.abs(centre - expected).max() < 0.05
     assert (store.size, store.border) == (64, 16)
+
+
+def test_write_aligned_takes_the_offset_of_the_labels_off_the_points(tmp_path):
+    """The crop is the one of points without an offset, as annotated photos have them; what is found has it again."""
+    points = np.stack([turned(20, 10.0, (60, 50))] * 2)
+    images = ["a.png", "b_mirror.png"]
+    for image in images:
+        cv2.imwrite(str(tmp_path / image), np.random.default_rng(0).integers(0, 256, (100, 120), np.uint8))
+    offset = LabelOffset(offset=[5.0, 3.0], mirrored=re.compile("_mirror"))
+    reference = mean_face(FACE[None], FLIP_INDICES)
+    stores = []
+    for shift, labels in (((0, 0), NO_OFFSET), (np.array([[[5.0, 3]], [[-5, 3]]]), offset)):
+        faces = tabulate([(row, image, 0.0, 0.0, 10.0, 10.0, "f") for row, image in enumerate(images)], points + shift)
+        write_aligned(faces, tmp_path, tmp_path / "aligned", points + shift, reference, CROP, labels)
+        stores.append(CropStore.open(tmp_path / "aligned"))
+    np.testing.assert_array_equal(stores[0].crops, stores[1].crops)
+    inside = [geometry.transform(store.affines, store.keypoints) for store in stores]
+    np.testing.assert_allclose(inside[0], inside[1], atol=1e-9)
 
 
 def test_write_aligned_with_points_of_other_faces_is_refused(tmp_path):
