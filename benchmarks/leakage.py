@@ -37,7 +37,8 @@ def main(member: str | None, shift: float) -> None:
 
     The labels of the first fold are moved down, and the cascade is trained anew: how far do this fold's out-of-fold
     points move? Then each member is trained on crops that no locator has placed that saw its fold (nested placement):
-    how much does its out-of-fold error change? The interval is a paired bootstrap over groups, 95%.
+    how much does its out-of-fold error change? Such a locator has a fold less to train on, so the same is done with
+    others that have as few, its fold among them. Intervals are a paired bootstrap over groups, 95%.
     """
     params = load_params(PATHS.params)
     if not params.align.locator:
@@ -48,10 +49,13 @@ def main(member: str | None, shift: float) -> None:
         moved = cascade.shifted(first, shift)
         click.echo(f"Labels of fold {first} moved by {shift:+.4f} box heights: its points move by "
                    f"{moved.mean():+.4f} (standard error {moved.std(ddof=1) / len(moved) ** 0.5:.4f})")
-        errors, plain = cascade.errors(cascade.nested()), cascade.errors(cascade.points(cascade.member))
-        found = paired_bootstrap(errors, plain, cascade.table.group.to_numpy(), seed=0)
-        click.echo(f"{cascade.member}, OOF NME: {plain.mean():.3f}%, with nested placement {errors.mean():.3f}%, "
-                   f"difference {found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f})")
+        plain = cascade.errors(cascade.points(cascade.member))
+        click.echo(f"{cascade.member}, OOF NME: {plain.mean():.3f}%")
+        for what, saw_fold in (("nested placement", False), ("locators of as few faces that saw the fold", True)):
+            errors = cascade.errors(cascade.placed_by_fewer(saw_fold))
+            found = paired_bootstrap(errors, plain, cascade.table.group.to_numpy(), seed=0)
+            click.echo(f"with {what} {errors.mean():.3f}%, difference {found.difference:+.3f} ({found.low:+.3f} to "
+                       f"{found.high:+.3f})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,18 +99,27 @@ class Cascade:
         found = self.place_and_fit(placed, labels, fold)
         return ((found - self.points(self.member)[own])[..., 1] / height[own, None]).mean(1)
 
-    def nested(self) -> np.ndarray:
-        """(N, K, 2) out-of-fold points of the member, each fold's training faces placed without the labels of it."""
+    @cached_property
+    def pairs(self) -> dict[frozenset[int], tuple[pd.Series, np.ndarray]]:
+        """Rows of each pair of folds, and their points by a locator that saw neither fold."""
+        found = {}
+        for pair in combinations(self.params.split.folds, 2):
+            rows = self.table.fold.isin(pair)
+            found[frozenset(pair)] = (rows, self.fit(self.locator, PATHS.crops / "train", rows, pair[0]))
+        return found
+
+    def placed_by_fewer(self, saw_fold: bool) -> np.ndarray:
+        """(N, K, 2) out-of-fold points of the member, a fold's training faces placed by locators that saw it, or not.
+
+        A training face is placed by one that did not see the face's own fold, either, but one or the other fold.
+        """
         folds, fold = self.params.split.folds, self.table.fold
-        pairs = {}
-        for pair in combinations(folds, 2):
-            rows = fold.isin(pair)
-            pairs[frozenset(pair)] = (rows, self.fit(self.locator, PATHS.crops / "train", rows, pair[0]))
         result = np.empty_like(self.store.truth)
         for own in folds:
             placed = self.points(self.locator)
             for other in set(folds) - {own}:
-                rows, points = pairs[frozenset((own, other))]
+                third = next(each for each in folds if each not in (own, other))
+                rows, points = self.pairs[frozenset((third if saw_fold else own, other))]
                 placed[fold == other] = points[fold[rows] == other]
             result[fold == own] = self.place_and_fit(placed, self.store.truth, own)
         return result
