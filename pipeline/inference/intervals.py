@@ -17,7 +17,7 @@ from pipeline.inference.predictions import Predictions
 from pipeline.keypoints.metrics import point_errors
 
 BLOCK = 1024  # faces that are written at once, for the memory
-FEW = 50  # faces of a source that get no factor of their own if they are fewer
+FEW = 50  # faces of a source that get no factor of their own if they are fewer, or all there are
 SMALLEST = 1e-6  # error that is to be expected at least, in sizes of the face
 
 
@@ -60,7 +60,7 @@ class Intervals:
             ratio[:, point] = errors / (quantile[point] * expected) if np.isfinite(quantile[point]) else np.nan
         factor = {str(source): conformal_quantile(ratio[rows].ravel(), coverage)
                   for source, rows in faces.groupby("source").indices.items()
-                  if len(rows) >= FEW and np.isfinite(ratio[rows]).any()}
+                  if FEW <= len(rows) < len(faces) and np.isfinite(ratio[rows]).any()}
         return cls(base=base, slope=slope, quantile=quantile, factor=factor, coverage=coverage)
 
     def radii(self, predictions: Predictions, faces: pd.DataFrame) -> np.ndarray:

@@ -17,6 +17,16 @@ def read(tmp_path: Path, content: object, num_points: int | None = None):
     return found, [problem.replace(f"{tmp_path}/", "") for problem in wrong]
 
 
+@pytest.mark.parametrize(("categories", "names"), [
+    ([{"id": 1, "name": "car"}, {"id": 2, "keypoints": ["left_eye", "nose", "chin"]}], ("left_eye", "nose", "chin")),
+    ([{"keypoints": ["left_eye", "nose"]}], ()), ([{"keypoints": ["0", "1", "2"]}], ()),
+    ([{"keypoints": ["eye", "eye", "chin"]}], ()), ([{"keypoints": ["eye", "\ud800", "chin"]}], ()),
+    ([{"keypoints": [["eye"], 1, "chin"]}], ()), ({"keypoints": 3}, ()), (["face"], ()), (None, ())])
+def test_coco_takes_the_names_of_the_points_from_a_category_that_has_as_many(tmp_path, categories, names):
+    found, wrong = read(tmp_path, {"images": IMAGES, "annotations": [FACE], "categories": categories})
+    assert (found.names, wrong) == (names, [])
+
+
 def test_coco_with_hidden_points_boxes_and_crowds_is_read(tmp_path):
     """0 is missing, whatever x and y say; 1 (hidden) and 2 (seen) are points."""
     other = {"image_id": "six", "keypoints": [None, "?", 0, 7, 8, 2, 9, 1e3, 1.0]}

@@ -75,6 +75,8 @@ def test_radii_of_harder_source_are_larger():
     assert fitted.factor["b"] > 1 > fitted.factor["a"]
     few = np.arange(N) < 100  # 33 of source b
     assert set(Intervals.fit(known.rows(few), store.keypoints[few], store.faces[few], 0.9).factor) == {"a"}
+    single = store.faces.assign(source="a")  # whose new photos, of no source, have the radii of its test faces
+    assert Intervals.fit(known, store.keypoints, single, 0.9).factor == {}
 
 
 def test_radii_of_rare_point_are_infinite():

@@ -3,12 +3,13 @@
 `keypoints` is x, y, v of each point: v is 0 where the point is missing (its x and y are not read), 1 where it is
 hidden, 2 where it is seen. `bbox` is left, top, width, height and may be absent. Coordinates count pixels from 0.
 Annotations with `iscrowd` 1 are left out. Where none has `keypoints`, the faces have no points; where there are no
-annotations, each image is such a face.
+annotations, each image is such a face. The points' names are those of the first of `categories` that has as many.
 JSON has no lines to speak of, so messages name the record.
 """
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from pipeline.common.files import write_text
 from pipeline.data.annotations import BOX, NO_BOX, Annotations, Faces
-from pipeline.data.annotations.fields import MAX_PIXEL, NO_POINTS, count_problem, path_problem, read_text
+from pipeline.data.annotations.fields import MAX_PIXEL, NO_POINTS, count_problem, names_told, path_problem, read_text
 
 
 def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[str]]:
@@ -38,7 +39,8 @@ def parse(path: Path, num_points: int | None = None) -> tuple[Annotations, list[
             faces.add(f"{path}: images[{position}]", name, NO_POINTS)
         if not faces.count and not faces.problems:
             faces.problems.append(f"{path}: has no images and no annotations")
-    return faces.result(labelled=labelled)
+    annotations, problems = faces.result(labelled=labelled)
+    return replace(annotations, names=_names(content.get("categories"), faces.num_points)), problems
 
 
 def write(
@@ -102,6 +104,15 @@ def _images(records: list) -> tuple[dict[Any, tuple[int, str]], list[str]]:
         else:
             found[key] = (position, PurePosixPath(name).as_posix())
     return found, problems
+
+
+def _names(categories: object, num_points: int | None) -> tuple[str, ...]:
+    """Find the names of the points; none where no category tells them, or they are mere numbers."""
+    for category in categories if isinstance(categories, list) else []:
+        names = category.get("keypoints") if isinstance(category, dict) else None
+        if isinstance(names, list) and len(names) == num_points and all(isinstance(name, str) for name in names):
+            return names_told(names)
+    return ()
 
 
 def _annotation(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.data.annotations import NO_BOX, Annotations, Faces, tabulate
-from pipeline.data.annotations.fields import count_problem, cut_problem, number, numbers, read_text
+from pipeline.data.annotations.fields import count_problem, cut_problem, names_told, number, numbers, read_text
 
 SUFFIX = re.compile(r"(?i)(?P<point>.+?)[_. ](?P<axis>[xy])")  # nose_x
 PREFIX = re.compile(r"(?i)(?P<axis>[xy])[_. ]?(?P<point>\d+)")  # x7
@@ -63,9 +63,8 @@ def read_table(
     annotations, problems = faces.result(labelled=bool(columns.points))
     ignored = [name[:40] for name in columns.ignored]
     notes = {f"columns ignored: {', '.join(ignored[:8])}{', …' if len(ignored) > 8 else ''}": len(ignored)}
-    names = tuple(name for name, *_ in columns.points)
-    told = not all(name[-1:].isdigit() for name in names)  # as in part_0
-    return replace(annotations, notes=notes if ignored else {}, names=names if told else ()), problems
+    names = names_told([name for name, *_ in columns.points])
+    return replace(annotations, notes=notes if ignored else {}, names=names), problems
 
 
 def find_points(

@@ -1,6 +1,7 @@
 """Checks of untrusted input that the readers share: text, numbers of pixels, paths, numbers of points."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,12 @@ def numbers(texts: list[str]) -> tuple[list[float], list[str]]:
     problems = [f"{text[:40]!r} is not a number of pixels" for text, value in zip(texts, values, strict=True)
               if value is None]
     return [value for value in values if value is not None], problems
+
+
+def names_told(names: Sequence[str]) -> tuple[str, ...]:
+    """The names of a file's points; none where they are but numbers, as in part_0, or no K different, printable ones."""
+    told = not all(name[-1:].isdigit() for name in names) and all(map(str.isprintable, names))
+    return tuple(names) if told and len(set(names)) == len(names) else ()
 
 
 def path_problem(image: str) -> str | None:
