@@ -57,8 +57,8 @@ def main(member: str | None, shift: float, seeds: int) -> None:
             again = replace(cascade, seed=seed)
             nested, control = (again.errors(again.placed_by_fewer(saw_fold)) for saw_fold in (False, True))
             found.append(paired_bootstrap(nested, control, cascade.table.group.to_numpy(), seed=0))
-            click.echo(f"seed {seed}: nested placement {nested.mean():.3f}%, locators of as few faces that saw the fold "
-                       f"{control.mean():.3f}%, difference {found[-1].difference:+.3f} ({found[-1].low:+.3f} to "
+            click.echo(f"seed {seed}: nested placement {nested.mean():.3f}%, locators of as few faces that saw the "
+                       f"fold {control.mean():.3f}%, difference {found[-1].difference:+.3f} ({found[-1].low:+.3f} to "
                        f"{found[-1].high:+.3f})")
         differences = np.array([each.difference for each in found])
         if seeds > 1:
@@ -119,7 +119,7 @@ class Cascade:
     def placed_by_fewer(self, saw_fold: bool) -> np.ndarray:
         """(N, K, 2) out-of-fold points of the member, a fold's training faces placed by locators that saw it, or not.
 
-        A training face is placed by one that did not see the face's own fold, either. Each fold has a locator to itself.
+        A training face is placed by one that did not see the face's own fold, either. Each fold has one of its own.
         """
         folds, fold = self.params.split.folds, self.table.fold
         result = np.empty_like(self.store.truth)

@@ -26,7 +26,7 @@ def main(photos: Path, annotations: Path, test: Path | None, out: Path, force: b
     from pipeline.presets import DEFAULT, compose, compose_preset, load_default
 
     if out.exists() and not force and out.read_text(encoding="utf-8") != compose_preset(PRESETS, DEFAULT):
-        raise UserError(f"{out}: is there, and not the default's; --force replaces it, --out FILE writes another")
+        raise UserError(f"{out}: exists, and is not the default's; --force replaces it, --out FILE writes another")
     changes, lines, notes = propose(photos, annotations, test, load_default(PRESETS))
     for line in lines:
         click.echo(line)

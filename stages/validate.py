@@ -42,6 +42,7 @@ def main(
     reports = validate_files(Path(root), train, test, points, replace(layout, format=format or layout.format))
     for report in reports:
         click.echo(f"{report.file}: {report.faces} faces in {report.images} images, {len(report.problems)} problems")
+        click.echo("  worth a look, but no errors:")
         for note, count in report.notes.items():
             click.echo(f"  {count:6} {note}")
         if report.advice and not grouped:

@@ -169,16 +169,17 @@ class _Checker:
     def notes(self) -> dict[str, int]:
         """Count what is unusual but valid, in faces (in images, where it says so)."""
         low, high = self.box[:, :2], self.box[:, :2] + self.box[:, 2:]
+        over = ((low < 0) | (high > self.size)).any(axis=1)
         apart = (self.points < low[:, None] - 0.5) | (self.points > high[:, None] - 0.5)
         outside = (self.points < -0.5) | (self.points > self.size[:, None] - 0.5)
         missing = np.isnan(self.points).any(axis=2)
         boxes = {
-            "box over the edge of the image": int((self.solid & ((low < 0) | (high > self.size)).any(axis=1)).sum()),
-            "box not square": int((self.solid & (self.box[:, 2] != self.box[:, 3])).sum()),
-            "points outside the box": int(apart.any(axis=(1, 2)).sum()),
+            "faces whose box is over the edge of the image": int((self.solid & over).sum()),
+            "faces whose box is not square": int((self.solid & (self.box[:, 2] != self.box[:, 3])).sum()),
+            "faces with points outside the box": int(apart.any(axis=(1, 2)).sum()),
         }
         return ({} if self.boxes_made else boxes) | {
-            "points outside the image": int(outside.any(axis=(1, 2)).sum()),
-            "some points missing": int((missing.any(axis=1) & ~missing.all(axis=1)).sum()),
+            "faces with points outside the image": int(outside.any(axis=(1, 2)).sum()),
+            "faces with some points missing": int((missing.any(axis=1) & ~missing.all(axis=1)).sum()),
             "images with several faces": int((self.faces.image.value_counts() > 1).sum()),
         }

@@ -107,8 +107,9 @@ def propose(
         changes["submit"] = {"lookup": LOOKUP}
     if default and (epochs := _more_epochs(default, len(first.annotations))):
         changes["models"] = {name: {"epochs": number} for name, number in epochs.items()}
-        lines.append(f"{len(first.annotations)} faces: more epochs, for as many steps as the sample's faces get ("
-                     + ", ".join(f"{name} {number}" for name, number in epochs.items()) + ")")
+        lines.append("epochs: " + ", ".join(f"{name} {number}" for name, number in epochs.items())
+                     + f", so that {len(first.annotations)} faces give as many steps as the default's "
+                     f"{default['sample']['train_faces']}")
     return changes, lines, notes
 
 

@@ -159,8 +159,9 @@ def test_validate_with_unusual_faces_counts_them(root):
     report = validate(annotations, root, 2, file=Path("f.xml"), jobs=1)
     assert report.problems == ()
     assert report.notes == {
-        "box over the edge of the image": 3, "box not square": 1, "points outside the box": 1,
-        "points outside the image": 2, "some points missing": 1, "images with several faces": 1,
+        "faces whose box is over the edge of the image": 3, "faces whose box is not square": 1,
+        "faces with points outside the box": 1, "faces with points outside the image": 2,
+        "faces with some points missing": 1, "images with several faces": 1,
         "images that EXIF rotates, which is ignored": 0, "links to images outside the data folder": 0,
     }
 
@@ -261,7 +262,7 @@ def test_validate_files_of_real_data_has_no_problems():
     names = "labels_ibug_300W_train.xml", "labels_ibug_300W_test_parsed.xml"
     train, test = validate_files(IBUG, *names, get_skeleton("ibug68"))
     assert (train.faces, train.problems, test.faces, test.problems) == (2208, (), 716, ())
-    assert train.notes["box over the edge of the image"] == 69
-    assert train.notes["box not square"] == 592
-    assert train.notes["points outside the box"] == 2050
-    assert train.notes["points outside the image"] == 0
+    assert train.notes["faces whose box is over the edge of the image"] == 69
+    assert train.notes["faces whose box is not square"] == 592
+    assert train.notes["faces with points outside the box"] == 2050
+    assert train.notes["faces with points outside the image"] == 0

@@ -22,7 +22,6 @@ SKIPPED = {  # start of a command → why it is not run here
     "python -m stages.parallel --backend": "needs a cluster; tests/common/test_parallel.py",
     "torchrun": "needs GPUs; tests/training/test_distributed.py",
     "python -m stages.annotate": "needs photos of one's own; tests/inference/test_annotate.py",
-    "python -m stages.compare EXPERIMENT": "needs an experiment of that name",
     "dvc plots show": "opens a browser",
     "git add": "there is nothing new to commit",
     "dvc repro align": "the default has no locator; tests/stages/test_stages.py",

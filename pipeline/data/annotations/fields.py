@@ -57,7 +57,7 @@ def numbers(texts: list[str]) -> tuple[list[float], list[str]]:
 
 
 def names_told(names: Sequence[str]) -> tuple[str, ...]:
-    """The names of a file's points; none where they are but numbers, as in part_0, or no K different, printable ones."""
+    """The names of a file's points; none where all end in digits, as part_0 does, or two are equal or unprintable."""
     told = not all(name[-1:].isdigit() for name in names) and all(map(str.isprintable, names))
     return tuple(names) if told and len(set(names)) == len(names) else ()
 
