@@ -59,7 +59,8 @@ def main(member: str | None, shift: float, seeds: int) -> None:
             found.append(paired_bootstrap(nested, control, cascade.table.group.to_numpy(), seed=0))
             click.echo(f"seed {seed}: nested placement {nested.mean():.3f}%, locators of as few faces that saw the "
                        f"fold {control.mean():.3f}%, difference {found[-1].difference:+.3f} ({found[-1].low:+.3f} to "
-                       f"{found[-1].high:+.3f})")
+                       f"{found[-1].high:+.3f}); by fold " + ", ".join(
+                           f"{each:+.3f}" for each in pd.Series(nested - control).groupby(cascade.table.fold).mean()))
         differences = np.array([each.difference for each in found])
         if seeds > 1:
             click.echo(f"difference {differences.mean():+.3f} ± {differences.std(ddof=1):.3f} over {seeds} seeds")
