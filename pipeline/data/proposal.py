@@ -18,7 +18,7 @@ from pipeline.keypoints.skeleton import SKELETONS
 
 FEW = 5  # points: of so few, the uppermost pair is the eyes
 LOOKUP = "IdLookupTable.csv"
-LR = 0.005  # for few faces: better than the default's 0.002 on two sets of photos, see docs/data.md
+LR = 0.01  # for few faces: better than the default's 0.002 on two sets of photos, see docs/data.md
 MOST_EPOCHS = 10  # times the default's
 SOME = 100  # faces that are measured, at most
 SMALL_FACE = 0.5  # longer side of the points, in longer sides of the photo

@@ -109,8 +109,8 @@ def test_propose_for_small_faces_without_boxes_recommends_detection(tmp_path):
 def test_propose_for_fewer_faces_than_the_default_raises_the_epochs(tmp_path, count, epochs):
     default = {"sample": {"train_faces": 300}, "models": {"net": {"epochs": 10}}}
     changes, lines, _ = propose(tmp_path, write(tmp_path, "train.csv", images(count)), None, default)
-    assert changes.get("models") == (epochs and {"net": {"epochs": epochs, "lr": 0.005}})
-    said = f"lr 0.005, epochs: net {epochs}, so that {count} faces give as many steps as the default's 300"
+    assert changes.get("models") == (epochs and {"net": {"epochs": epochs, "lr": 0.01}})
+    said = f"lr 0.01, epochs: net {epochs}, so that {count} faces give as many steps as the default's 300"
     assert (said in lines) == bool(epochs)
 
 
