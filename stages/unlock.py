@@ -1,4 +1,4 @@
-"""Remove the lock file of DVC that a kill left behind."""
+"""Remove the lock file of DVC that a kill left behind, and a dvc.lock that it cut."""
 
 import json
 import os
@@ -9,35 +9,40 @@ import click
 from stages.cli import Command
 
 LOCK = Path(".dvc/tmp/rwlock")
+RECORD, ASIDE = Path("dvc.lock"), Path(".dvc/tmp/dvc.lock.broken")
 
 
 @click.command(cls=Command)
 def main() -> None:
     """Remove .dvc/tmp/rwlock where a kill left it empty or cut, or named in it, which stops every later run of DVC.
 
-    DVC rewrites the file in place. Nothing is removed while what it names still runs, or it is broken and another DVC
-    runs in this folder.
+    A dvc.lock that is empty or cut does so, too; it is set aside, and the next `dvc repro` takes what ran from DVC's
+    cache. DVC rewrites both in place. Nothing is removed while what the first names still runs, or another DVC runs in
+    this folder.
     """
     remove_stale_lock()
 
 
 def remove_stale_lock() -> None:
-    """Remove the lock file if it is broken, or names only processes that have ended.
+    """Remove the lock file if it is broken, or names only processes that have ended; set a broken dvc.lock aside.
 
-    A UserError says that it is broken, but another DVC runs here.
+    A UserError says that one is broken, but another DVC runs here.
     """
     import psutil
 
     from pipeline.common.errors import UserError
 
     pids = _pids(LOCK) if LOCK.is_file() else set()
-    if pids is not None and (not pids or any(map(psutil.pid_exists, pids))):
-        return
-    if pids is None and (others := _other_dvcs()):
-        raise UserError(f"{LOCK}: broken, but DVC runs here as process {', '.join(map(str, others))}; wait until it "
-                        "has ended, then run this again")
-    LOCK.unlink(missing_ok=True)
-    click.echo(f"{LOCK}: left by a kill, removed", err=True)
+    broken = [LOCK] * (pids is None) + [RECORD] * _is_cut(RECORD)
+    if broken and (others := _other_dvcs()):
+        raise UserError(f"{broken[0]}: broken, but DVC runs here as process {', '.join(map(str, others))}; wait until "
+                        "it has ended, then run this again")
+    if LOCK in broken or (pids and not any(map(psutil.pid_exists, pids))):
+        LOCK.unlink()
+        click.echo(f"{LOCK}: left by a kill, removed", err=True)
+    if RECORD in broken:
+        RECORD.replace(ASIDE)
+        click.echo(f"{RECORD}: cut by a kill, moved to {ASIDE}; dvc repro takes what ran from DVC's cache", err=True)
 
 
 def _pids(path: Path) -> set[int] | None:
@@ -50,6 +55,21 @@ def _pids(path: Path) -> set[int] | None:
         return {process["pid"] for found in held for process in (found if isinstance(found, list) else [found])}
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
+
+
+def _is_cut(path: Path) -> bool:
+    """Whether dvc.lock is there, but DVC refuses it."""
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from ruamel.yaml import YAML, YAMLError
+    from voluptuous import Invalid
+
+    try:
+        COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(path))
+    except FileNotFoundError:
+        return False
+    except (YAMLError, Invalid, UnicodeDecodeError):
+        return True
+    return False
 
 
 def _other_dvcs() -> list[int]:

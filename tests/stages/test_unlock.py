@@ -30,6 +30,17 @@ def test_unlock_removes_a_broken_lock(lock: Path, content: str) -> None:
     assert not lock.exists()
 
 
+@pytest.mark.parametrize("length", [0, 5, 25, 55, -4])
+def test_unlock_sets_a_cut_dvc_lock_aside(lock: Path, length: int) -> None:
+    whole = "schema: '2.0'\nstages:\n  a:\n    cmd: echo\n    outs:\n    - path: b\n      size: 3\n"
+    record = Path("dvc.lock")
+    record.write_text(whole)
+    assert succeed("unlock") == "" and record.read_text() == whole
+    record.write_text(whole[:length])
+    assert "dvc.lock: cut by a kill, moved to .dvc/tmp/dvc.lock.broken" in run("unlock").stderr
+    assert not record.exists() and (lock.parent / "dvc.lock.broken").read_text() == whole[:length]
+
+
 def test_unlock_removes_a_lock_only_when_the_process_that_holds_it_has_ended(lock: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as holder:
         lock.write_text(held_by(holder.pid))
