@@ -28,8 +28,6 @@ def remove_stale_lock() -> None:
 
     A UserError says that one is broken, but another DVC runs here.
     """
-    import psutil
-
     from pipeline.common.errors import UserError
 
     pids = _pids(LOCK) if LOCK.is_file() else set()
@@ -37,12 +35,22 @@ def remove_stale_lock() -> None:
     if broken and (others := _other_dvcs()):
         raise UserError(f"{broken[0]}: broken, but DVC runs here as process {', '.join(map(str, others))}; wait until "
                         "it has ended, then run this again")
-    if LOCK in broken or (pids and not any(map(psutil.pid_exists, pids))):
+    if LOCK in broken or (pids and not any(map(_runs, pids))):
         LOCK.unlink()
         click.echo(f"{LOCK}: left by a kill, removed", err=True)
     if RECORD in broken:
         RECORD.replace(ASIDE)
         click.echo(f"{RECORD}: cut by a kill, moved to {ASIDE}; dvc repro takes what ran from DVC's cache", err=True)
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there and has not ended: one whose parent died may wait for the system to reap it."""
+    import psutil
+
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _pids(path: Path) -> set[int] | None:

@@ -3,8 +3,10 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.conftest import run, succeed
@@ -48,6 +50,15 @@ def test_unlock_removes_a_lock_only_when_the_process_that_holds_it_has_ended(loc
         holder.communicate(b"\n")
     assert "rwlock: left by a kill, removed" in run("unlock").stderr
     assert not lock.exists()
+
+
+def test_unlock_removes_the_lock_of_a_process_that_has_ended_but_is_not_reaped(lock: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE) as ended:
+        assert ended.stdout is not None and ended.stdout.read() == b""
+        lock.write_text(held_by(ended.pid))
+        while psutil.Process(ended.pid).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        assert "rwlock: left by a kill, removed" in run("unlock").stderr
 
 
 def test_unlock_leaves_a_free_lock_and_needs_none(lock: Path) -> None:
