@@ -31,8 +31,8 @@ def load_model(folder: Path) -> tuple[KeypointNetwork, Codec, dict]:
         description = json.loads((folder / "model.json").read_text())
         state = load_file(folder / "model.safetensors")
     except FileNotFoundError as error:
-        raise UserError(f"{error.filename or folder}: no trained model here; run the train stage, or let it end"
-                        ) from None
+        raise UserError(f"{error.filename or folder}: no trained model here; run the train stage first, or "
+                        "wait until it ends") from None
     except Exception as error:  # broken files raise whatever their bytes make of them
         raise UserError(f"{folder}: the model is not readable ({error}); train it again") from None
     try:
